@@ -1,0 +1,32 @@
+//! The probe compiler: probe specs and kernel types in, eBPF programs, record layouts and needs out.
+//!
+//! Nothing here makes a system call: what the compiler asks of the kernel it asks through [`Kernel`], so every line is testable on
+//! any machine. The passes stand in the order of the data, each in its own room:
+//!
+//! | pass | room | from | to |
+//! |---|---|---|---|
+//! | parse | [`syntax`] | text | syntax trees |
+//! | resolve | `attach` | attach points with wildcards | targets with typed arguments |
+//! | check | `check` | syntax trees, targets | typed trees, data classes |
+//! | plan | `plan` | typed trees | hooks, record layouts, counters, maps |
+//! | generate | `generate` | the plan | instructions with labels |
+//! | assemble | `assemble` | labels | instructions, a listing |
+//!
+//! [`compile`] runs them all.
+
+pub mod counters;
+pub mod diagnostic;
+pub mod gate;
+pub mod kernel;
+pub mod needs;
+pub mod output;
+pub mod processes;
+pub mod record;
+pub mod spec;
+
+pub use diagnostic::{Diagnostic, Part};
+pub use kernel::Kernel;
+pub use needs::{DataClass, Needs};
+pub use output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Probe, Program};
+pub use record::{Field, FieldKind, Slot, Stream};
+pub use spec::{Options, ProbeSpec, Scope};

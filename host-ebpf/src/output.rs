@@ -1,0 +1,147 @@
+//! What the compiler returns: everything the host loads, attaches and reads, with maps still symbolic.
+
+use aya_obj::generated::bpf_insn;
+
+use crate::{counters, needs::Needs, record::Stream};
+
+/// All probes of one plugin, compiled.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// One per hook.
+    pub programs: Vec<Program>,
+    /// The maps that are this plugin's own. [`MapRef::Gate`] and [`MapRef::Processes`] belong to the session and are not here.
+    pub maps: Vec<MapSpec>,
+    /// The streams, by the number that their records carry.
+    pub streams: Vec<Stream>,
+    /// The probes, in the order of their specs; counters are numbered by position here.
+    pub probes: Vec<Probe>,
+    /// Where the counters stand in [`MapRef::Counters`].
+    pub counters: counters::Layout,
+    /// What the programs need.
+    pub needs: Needs,
+    /// Optional probes, or attach points of them, that this kernel does not have.
+    pub missing: Vec<Missing>,
+}
+
+/// One probe after its attach points were expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its name.
+    pub name: String,
+    /// Its attach points, each as `KIND:TARGET`.
+    pub attach: Vec<String>,
+    /// It pairs entries with exits.
+    pub span: bool,
+}
+
+/// An optional probe that this kernel does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The probe's name.
+    pub probe: String,
+    /// The error that would have refused the run, were it not optional.
+    pub reason: String,
+}
+
+/// One program: everything that one plugin does at one hook.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The name it has in the kernel: `[A-Za-z0-9_.]`, at most 15 bytes (`BPF_OBJ_NAME_LEN`, include/uapi/linux/bpf.h).
+    pub name: String,
+    /// Where it attaches.
+    pub hook: Hook,
+    /// The probes it serves, as positions in [`Compiled::probes`]; empty for the session's own programs.
+    pub probes: Vec<usize>,
+    /// The instructions; those in `maps` still need their map.
+    pub insns: Vec<bpf_insn>,
+    /// For each `LDIMM64` that names a map, its position in `insns`. `src_reg` already says how (BPF_PSEUDO_MAP_FD or
+    /// BPF_PSEUDO_MAP_VALUE); the map's descriptor goes into `imm`.
+    pub maps: Vec<(usize, MapRef)>,
+    /// Source beside instructions.
+    pub listing: String,
+}
+
+/// Where a program attaches, and by which mechanism.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// A BTF-typed raw tracepoint: BPF_PROG_TYPE_TRACING with BPF_TRACE_RAW_TP, `attach_btf_id` the typedef `btf_trace_NAME`.
+    /// Since Linux 5.5.
+    TpBtf {
+        /// The tracepoint.
+        name: String,
+    },
+    /// A raw tracepoint by name: BPF_PROG_TYPE_RAW_TRACEPOINT.
+    RawTp {
+        /// The tracepoint.
+        name: String,
+    },
+    /// A tracepoint through perf_event_open(2): BPF_PROG_TYPE_TRACEPOINT.
+    PerfTracepoint {
+        /// The directory in `events/` of tracefs.
+        category: String,
+        /// The directory below that.
+        name: String,
+    },
+}
+
+impl Hook {
+    /// The mechanism, as reports name it.
+    pub fn mechanism(&self) -> &'static str {
+        match self {
+            Hook::TpBtf { .. } => "tp_btf",
+            Hook::RawTp { .. } => "raw_tp",
+            Hook::PerfTracepoint { .. } => "perf_tracepoint",
+        }
+    }
+}
+
+/// A map that programs refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MapRef {
+    /// The session's gate ([`crate::gate`]).
+    Gate,
+    /// The session's process table ([`crate::processes`]).
+    Processes,
+    /// The plugin's counters ([`crate::counters`]).
+    Counters,
+    /// The plugin's ring; the host chooses its size.
+    Ring,
+    /// The open spans of a probe, by its position: key `u32` thread id, value [`SpanEntry`] followed by what the body saves.
+    Span(usize),
+}
+
+/// The beginning of a span map's value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanEntry {
+    /// The plugin's generation at the entry; an entry of another generation is no entry.
+    pub generation: u64,
+    /// When the span began, CLOCK_MONOTONIC ns.
+    pub time: u64,
+}
+
+/// The shape of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Which one.
+    pub map: MapRef,
+    /// Its type.
+    pub kind: MapKind,
+    /// In bytes.
+    pub key_size: u32,
+    /// In bytes.
+    pub value_size: u32,
+    /// In elements.
+    pub max_entries: u32,
+}
+
+/// The types of map there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE.
+    MappedArray,
+    /// BPF_MAP_TYPE_HASH, preallocated.
+    Hash,
+    /// BPF_MAP_TYPE_RINGBUF.
+    RingBuf,
+}

@@ -1,0 +1,51 @@
+//! What the compiler is given.
+
+use crate::counters::Counter;
+
+/// One probe as its plugin declares it. The texts are in the probe language.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeSpec {
+    /// Names the probe in errors and reports; unique within the plugin.
+    pub name: String,
+    /// Attach points, each with wildcards if wanted.
+    pub attach: Vec<String>,
+    /// A hit for which this expression is zero is counted as filtered and goes no further.
+    pub when: Option<String>,
+    /// Statements.
+    pub body: String,
+    /// An optional probe may be missing on this kernel.
+    pub optional: bool,
+}
+
+/// Which tasks a plugin's probes see, apart from the host and its workers, which none ever sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every process.
+    System,
+    /// The processes that are marked [`crate::processes::IN_SCOPE`]: a command and its children.
+    Marked,
+}
+
+/// How to compile the probes of one plugin.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The plugin's bit in the gate word, below 64; `None` compiles the gate out (guarantee G10).
+    pub gate: Option<u8>,
+    /// The tasks in scope.
+    pub scope: Scope,
+    /// The reader of the plugin's ring is woken when this many bytes wait in it; until then it polls.
+    pub wake_at: u32,
+    /// How many threads can be inside one span probe at a time.
+    pub spans: u32,
+    /// How many attach points one probe may have after its wildcards are expanded.
+    pub max_targets: usize,
+    /// Leaves one counter out of every program. For the tests that prove that each counter is needed.
+    #[doc(hidden)]
+    pub without_counter: Option<Counter>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { gate: Some(0), scope: Scope::System, wake_at: 1 << 20, spans: 16_384, max_targets: 1000, without_counter: None }
+    }
+}

@@ -1,0 +1,278 @@
+//! The plugin contract as data: what `wit/` says, in the form in which host and worker pass it on to each other.
+//!
+//! The worker translates between these and the component's own types; the host never sees the latter. Meanings are in `wit/`.
+
+use serde::{Deserialize, Serialize};
+
+/// `types.program`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The probes.
+    pub probes: Vec<Probe>,
+    /// The timers' periods in ns.
+    pub timers: Vec<u64>,
+}
+
+/// `types.probe`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its name.
+    pub name: String,
+    /// Attach points.
+    pub attach: Vec<String>,
+    /// The predicate.
+    pub when: Option<String>,
+    /// The statements.
+    pub body: String,
+    /// It may be missing.
+    pub optional: bool,
+}
+
+/// `types.schema`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    /// The streams, by number.
+    pub streams: Vec<Stream>,
+}
+
+/// `types.stream`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// Its columns.
+    pub fields: Vec<Field>,
+}
+
+/// `types.field`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// The kind of column.
+    pub kind: Kind,
+    /// Its type as C has it.
+    pub ctype: String,
+}
+
+/// `types.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Unsigned integers.
+    U64,
+    /// Signed integers.
+    S64,
+    /// Text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// Call stacks.
+    Stack,
+}
+
+/// `output.table`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its columns.
+    pub columns: Vec<TableColumn>,
+}
+
+/// `output.table-column`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// What its cells are.
+    pub kind: CellKind,
+    /// What they count.
+    pub unit: Unit,
+}
+
+/// `output.cell-kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CellKind {
+    /// Unsigned integers.
+    U64,
+    /// Signed integers.
+    S64,
+    /// Floating-point numbers.
+    F64,
+    /// Truth values.
+    Bool,
+    /// Text.
+    Text,
+}
+
+/// `output.unit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Just a number.
+    None,
+    /// Durations.
+    Nanoseconds,
+    /// Sizes.
+    Bytes,
+    /// Shown in hexadecimal.
+    Address,
+}
+
+/// `output.table-rows`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableRows {
+    /// When what each row tells of happened.
+    pub time: Vec<u64>,
+    /// The columns.
+    pub columns: Vec<TableValues>,
+}
+
+/// `output.table-values`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableValues {
+    /// The values.
+    pub cells: Cells,
+    /// A bitmap of those that are empty; no bytes at all: none is.
+    pub absent: Vec<u8>,
+}
+
+/// `output.cells`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Cells {
+    /// Unsigned integers.
+    U64(Vec<u64>),
+    /// Signed integers.
+    S64(Vec<i64>),
+    /// Floating-point numbers.
+    F64(Vec<f64>),
+    /// Truth values.
+    Bool(Vec<bool>),
+    /// Texts by number.
+    Text {
+        /// The texts.
+        strings: Vec<String>,
+        /// For each row a position in `strings`.
+        index: Vec<u32>,
+    },
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// For the plugin's author.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something may be wrong.
+    Warn,
+    /// Something is wrong.
+    Error,
+}
+
+/// `types.interval`: `[earliest, latest]` around a store to the gate word, CLOCK_MONOTONIC ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Read before the store.
+    pub earliest: u64,
+    /// Read after it.
+    pub latest: u64,
+}
+
+/// `types.opening`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// When the gate opened.
+    pub gate: Option<Interval>,
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, ns.
+    pub realtime_offset: i64,
+    /// As `uname -r`.
+    pub kernel: String,
+    /// Possible CPUs.
+    pub cpus: u32,
+    /// From the instance before.
+    pub handed_over: Option<Vec<u8>>,
+}
+
+/// `types.closing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// When the gate closed.
+    pub gate: Option<Interval>,
+    /// The end of the grace period, CLOCK_MONOTONIC ns.
+    pub quiesced: u64,
+    /// Per probe.
+    pub probes: Vec<ProbeCounts>,
+    /// Per stream.
+    pub streams: Vec<StreamCounts>,
+    /// Events handed over.
+    pub delivered: u64,
+    /// Events written and not handed over.
+    pub undelivered: u64,
+}
+
+/// `types.probe-counts`, and what the report has beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeCounts {
+    /// The probe's name.
+    pub name: String,
+    /// It is a span: the counts that begin with `entry` and `entered` to `lost` mean something.
+    pub span: bool,
+    /// Fired for its target, in scope, gate open. For a span: its exits.
+    pub hits: u64,
+    /// The same with the gate closed.
+    pub hits_closed: u64,
+    /// Exits without an entry; `None` where the kernel skips them uncounted.
+    pub unpaired: Option<u64>,
+    /// `when` was false.
+    pub filtered: u64,
+    /// Dropped by a rate limit.
+    pub shed: u64,
+    /// The body ran.
+    pub completed: u64,
+    /// A span's entries.
+    pub entry_hits: u64,
+    /// A span's entries with the gate closed.
+    pub entry_hits_closed: u64,
+    /// Entries past scope and gate.
+    pub entered: u64,
+    /// Exits that found their entry.
+    pub matched: u64,
+    /// Entries that had no exit when the gate closed.
+    pub in_flight: u64,
+    /// Entries that can never be matched.
+    pub lost: u64,
+    /// No room in a map.
+    pub map_full: u64,
+    /// Memory that was not there.
+    pub read_fault: u64,
+    /// Texts cut short.
+    pub truncated: u64,
+}
+
+/// `types.stream-counts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamCounts {
+    /// `emit` was reached.
+    pub attempted: u64,
+    /// The record was written.
+    pub emitted: u64,
+    /// There was no room.
+    pub ring_full: u64,
+}
+
+/// What one plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Linear memory of the component, bytes.
+    pub memory: u64,
+    /// The time one call into the plugin may take, ns.
+    pub call: u64,
+    /// The size of its ring, bytes, a power of two and a multiple of the page size.
+    pub ring: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory: 64 << 20, call: 1_000_000_000, ring: 8 << 20 }
+    }
+}

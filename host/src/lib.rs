@@ -1,0 +1,15 @@
+//! The Portcullis host: everything that touches the kernel, WebAssembly, the file system or the terminal.
+//!
+//! `docs/architecture.md` is the map.
+
+pub mod cli;
+pub mod columns;
+pub mod command;
+pub mod contract;
+pub mod grants;
+pub mod kernel;
+pub mod manifest;
+pub mod output;
+pub mod report;
+pub mod session;
+pub mod worker;
