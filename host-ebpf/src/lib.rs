@@ -14,16 +14,28 @@
 //!
 //! [`compile`] runs them all.
 
+mod assemble;
+pub mod attach;
+mod check;
+mod compile;
 pub mod counters;
 pub mod diagnostic;
 pub mod gate;
+mod generate;
 pub mod kernel;
 pub mod needs;
 pub mod output;
+mod plan;
 pub mod processes;
 pub mod record;
+pub mod scope;
 pub mod spec;
+pub mod syntax;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
 
+pub use compile::compile;
 pub use diagnostic::{Diagnostic, Part};
 pub use kernel::Kernel;
 pub use needs::{DataClass, Needs};

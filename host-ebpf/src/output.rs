@@ -32,6 +32,8 @@ pub struct Probe {
     pub attach: Vec<String>,
     /// It pairs entries with exits.
     pub span: bool,
+    /// How it is attached: [`Hook::mechanism`], several joined with `+`.
+    pub mechanism: String,
 }
 
 /// An optional probe that this kernel does not have.
@@ -70,11 +72,6 @@ pub enum Hook {
         /// The tracepoint.
         name: String,
     },
-    /// A raw tracepoint by name: BPF_PROG_TYPE_RAW_TRACEPOINT.
-    RawTp {
-        /// The tracepoint.
-        name: String,
-    },
     /// A tracepoint through perf_event_open(2): BPF_PROG_TYPE_TRACEPOINT.
     PerfTracepoint {
         /// The directory in `events/` of tracefs.
@@ -89,7 +86,6 @@ impl Hook {
     pub fn mechanism(&self) -> &'static str {
         match self {
             Hook::TpBtf { .. } => "tp_btf",
-            Hook::RawTp { .. } => "raw_tp",
             Hook::PerfTracepoint { .. } => "perf_tracepoint",
         }
     }

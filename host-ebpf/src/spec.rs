@@ -1,6 +1,6 @@
 //! What the compiler is given.
 
-use crate::counters::Counter;
+use crate::counters::{Counter, StreamCounter};
 
 /// One probe as its plugin declares it. The texts are in the probe language.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +42,21 @@ pub struct Options {
     /// Leaves one counter out of every program. For the tests that prove that each counter is needed.
     #[doc(hidden)]
     pub without_counter: Option<Counter>,
+    /// The same for a stream's counter.
+    #[doc(hidden)]
+    pub without_stream_counter: Option<StreamCounter>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { gate: Some(0), scope: Scope::System, wake_at: 1 << 20, spans: 16_384, max_targets: 1000, without_counter: None }
+        Options {
+            gate: Some(0),
+            scope: Scope::System,
+            wake_at: 1 << 20,
+            spans: 16_384,
+            max_targets: 1000,
+            without_counter: None,
+            without_stream_counter: None,
+        }
     }
 }

@@ -35,7 +35,7 @@ pub struct Btf {
 }
 
 /// An integer type: width and sign. Pointers, booleans and enums count as such too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Int {
     /// In bytes: 1, 2, 4 or 8.
     pub size: u8,
@@ -475,67 +475,7 @@ fn read_word(bytes: &[u8], at: usize) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    /// Writes a BTF file type by type; each call returns the new type's number.
-    struct Builder {
-        types: Vec<u8>,
-        strings: Vec<u8>,
-        count: u32,
-    }
-
-    impl Builder {
-        fn new() -> Builder {
-            Builder { types: Vec::new(), strings: vec![0], count: 0 }
-        }
-
-        fn name(&mut self, name: &str) -> u32 {
-            if name.is_empty() {
-                return 0;
-            }
-            let at = self.strings.len() as u32;
-            self.strings.extend(name.bytes().chain([0]));
-            at
-        }
-
-        fn add(&mut self, name: &str, info: u32, size_or_type: u32, elements: &[u32]) -> u32 {
-            let name = self.name(name);
-            for word in [&[name, info, size_or_type], elements].concat() {
-                self.types.extend(word.to_ne_bytes());
-            }
-            self.count += 1;
-            self.count
-        }
-
-        fn int(&mut self, name: &str, size: u32, signed: bool) -> u32 {
-            self.add(name, 1 << 24, size, &[(u32::from(signed) << 24) | (size * 8)])
-        }
-
-        fn link(&mut self, kind: u32, name: &str, to: u32) -> u32 {
-            self.add(name, kind << 24, to, &[])
-        }
-
-        /// A struct (4) or union (5) with members (name, type, offset in bits).
-        fn members(&mut self, kind: u32, name: &str, members: &[(&str, u32, u32)]) -> u32 {
-            let words: Vec<u32> = members.iter().flat_map(|(name, t, bits)| [self.name(name), *t, *bits]).collect();
-            self.add(name, kind << 24 | members.len() as u32, 64, &words)
-        }
-
-        fn signature(&mut self, parameters: &[(&str, u32)]) -> u32 {
-            let words: Vec<u32> = parameters.iter().flat_map(|(name, t)| [self.name(name), *t]).collect();
-            self.add("", 13 << 24 | parameters.len() as u32, 0, &words)
-        }
-
-        fn bytes(&self) -> Vec<u8> {
-            let mut file = Vec::new();
-            file.extend(MAGIC.to_ne_bytes());
-            file.extend([1, 0]);
-            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
-            for word in [HEADER_SIZE as u32, 0, types, types, strings] {
-                file.extend(word.to_ne_bytes());
-            }
-            [file, self.types.clone(), self.strings.clone()].concat()
-        }
-    }
+    use crate::kernel::fixture::Builder;
 
     /// A kernel in small: base types, a task with a nested and an anonymous struct, two raw tracepoints.
     fn small() -> Builder {

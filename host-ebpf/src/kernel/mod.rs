@@ -1,6 +1,9 @@
 //! What the compiler asks of the kernel it compiles for, and the readers of the texts and tables in which kernels say it.
 
 pub mod btf;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fixture;
 pub mod format;
 pub mod syscalls;
 

@@ -1,0 +1,484 @@
+//! Instructions with labels to instructions with offsets, and the listing.
+//!
+//! The verifier refuses code that no path reaches (`unreachable insn`), so the assembler leaves out whatever follows an exit or a
+//! jump up to the next label that something jumps to.
+
+use std::{collections::HashMap, fmt::Write};
+
+use aya_obj::generated::{
+    BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_DIV, BPF_DW, BPF_EXIT, BPF_H, BPF_IMM,
+    BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_K, BPF_LD,
+    BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_MAP_FD,
+    BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_W, BPF_X, BPF_XOR, bpf_func_id, bpf_insn,
+};
+
+use crate::output::MapRef;
+
+/// A register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reg(u8);
+
+pub(crate) const R0: Reg = Reg(0);
+pub(crate) const R1: Reg = Reg(1);
+pub(crate) const R2: Reg = Reg(2);
+pub(crate) const R3: Reg = Reg(3);
+pub(crate) const R4: Reg = Reg(4);
+pub(crate) const R6: Reg = Reg(6);
+pub(crate) const R7: Reg = Reg(7);
+pub(crate) const R8: Reg = Reg(8);
+pub(crate) const R9: Reg = Reg(9);
+/// The frame pointer, read only.
+pub(crate) const FP: Reg = Reg(10);
+
+/// The width of a memory access, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    W1,
+    W2,
+    W4,
+    W8,
+}
+
+impl Width {
+    /// The width of a type of 1, 2, 4 or 8 bytes.
+    pub(crate) fn of(size: u8) -> Width {
+        match size {
+            1 => Width::W1,
+            2 => Width::W2,
+            4 => Width::W4,
+            _ => Width::W8,
+        }
+    }
+
+    fn code(self) -> u32 {
+        match self {
+            Width::W1 => BPF_B,
+            Width::W2 => BPF_H,
+            Width::W4 => BPF_W,
+            Width::W8 => BPF_DW,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alu {
+    Add,
+    Sub,
+    Mul,
+    /// Unsigned.
+    Div,
+    /// Unsigned.
+    Mod,
+    Or,
+    And,
+    Xor,
+    Lsh,
+    Rsh,
+    Arsh,
+}
+
+impl Alu {
+    fn code(self) -> u32 {
+        match self {
+            Alu::Add => BPF_ADD,
+            Alu::Sub => BPF_SUB,
+            Alu::Mul => BPF_MUL,
+            Alu::Div => BPF_DIV,
+            Alu::Mod => BPF_MOD,
+            Alu::Or => BPF_OR,
+            Alu::And => BPF_AND,
+            Alu::Xor => BPF_XOR,
+            Alu::Lsh => BPF_LSH,
+            Alu::Rsh => BPF_RSH,
+            Alu::Arsh => BPF_ARSH,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cond {
+    Eq,
+    Ne,
+    Gt,
+    Ge,
+    Lt,
+    Le,
+    SignedGt,
+    SignedGe,
+    SignedLt,
+    SignedLe,
+}
+
+impl Cond {
+    fn code(self) -> u32 {
+        match self {
+            Cond::Eq => BPF_JEQ,
+            Cond::Ne => BPF_JNE,
+            Cond::Gt => BPF_JGT,
+            Cond::Ge => BPF_JGE,
+            Cond::Lt => BPF_JLT,
+            Cond::Le => BPF_JLE,
+            Cond::SignedGt => BPF_JSGT,
+            Cond::SignedGe => BPF_JSGE,
+            Cond::SignedLt => BPF_JSLT,
+            Cond::SignedLe => BPF_JSLE,
+        }
+    }
+}
+
+/// A place to jump to, or a function to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Label(usize);
+
+#[derive(Debug)]
+enum Item {
+    Insn(bpf_insn),
+    Jump(bpf_insn, Label),
+    Call(Label),
+    Map { dst: Reg, map: MapRef, value_offset: Option<u32> },
+    Imm64(Reg, u64),
+}
+
+impl Item {
+    /// How many instruction slots it takes.
+    fn slots(&self) -> usize {
+        match self {
+            Item::Map { .. } | Item::Imm64(..) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// A function that grows, instruction by instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    items: Vec<Item>,
+    /// For each label the item before which it stands, and whether anything jumps there.
+    labels: Vec<(Option<usize>, bool)>,
+    /// Texts for the listing, each before an item.
+    notes: Vec<(usize, String)>,
+    /// Control can be here.
+    alive: bool,
+}
+
+/// The code does not fit into what the instruction set can say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the probe is too large: a jump over {0} instructions is out of reach")]
+pub(crate) struct TooLarge(i64);
+
+fn insn(code: u32, dst: Reg, src: u8, off: i16, imm: i32) -> bpf_insn {
+    bpf_insn { code: code as u8, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(dst.0, src), off, imm }
+}
+
+impl Assembler {
+    pub(crate) fn label(&mut self) -> Label {
+        self.labels.push((None, false));
+        Label(self.labels.len() - 1)
+    }
+
+    pub(crate) fn place(&mut self, label: Label) {
+        // A jump to what follows it is none.
+        let here = Some(self.items.len());
+        if matches!(self.items.last(), Some(Item::Jump(i, to)) if *to == label && u32::from(i.code) == BPF_JMP | BPF_JA)
+            && self.labels.iter().all(|(place, _)| *place != here)
+        {
+            self.items.pop();
+            self.alive = true;
+        }
+        self.labels[label.0].0 = Some(self.items.len());
+        self.alive |= self.labels[label.0].1;
+    }
+
+    /// Begins a function at the label; what came before it has ended.
+    pub(crate) fn function(&mut self, label: Label, name: &str) {
+        self.labels[label.0].0 = Some(self.items.len());
+        self.alive = true;
+        self.notes.push((self.items.len(), format!("{name}:")));
+    }
+
+    /// Puts a line of the source before what follows.
+    pub(crate) fn note(&mut self, text: &str) {
+        if self.alive {
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            self.notes.push((self.items.len(), format!("     ; {line}")));
+        }
+    }
+
+    fn push(&mut self, item: Item) {
+        if self.alive {
+            self.items.push(item);
+        }
+    }
+
+    fn insn(&mut self, code: u32, dst: Reg, src: u8, off: i16, imm: i32) {
+        self.push(Item::Insn(insn(code, dst, src, off, imm)));
+    }
+
+    pub(crate) fn mov(&mut self, dst: Reg, src: Reg) {
+        if dst != src {
+            self.insn(BPF_ALU64 | BPF_MOV | BPF_X, dst, src.0, 0, 0);
+        }
+    }
+
+    /// Sets all 64 bits.
+    pub(crate) fn set(&mut self, dst: Reg, value: u64) {
+        match i32::try_from(value as i64) {
+            Ok(imm) => self.insn(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, imm),
+            Err(_) => self.push(Item::Imm64(dst, value)),
+        }
+    }
+
+    /// Clears the upper 32 bits.
+    pub(crate) fn zero_extend_32(&mut self, reg: Reg) {
+        self.insn(BPF_ALU | BPF_MOV | BPF_X, reg, reg.0, 0, 0);
+    }
+
+    pub(crate) fn alu(&mut self, op: Alu, dst: Reg, src: Reg) {
+        self.insn(BPF_ALU64 | op.code() | BPF_X, dst, src.0, 0, 0);
+    }
+
+    pub(crate) fn alu_imm(&mut self, op: Alu, dst: Reg, imm: i32) {
+        self.insn(BPF_ALU64 | op.code() | BPF_K, dst, 0, 0, imm);
+    }
+
+    pub(crate) fn negate(&mut self, dst: Reg) {
+        self.insn(BPF_ALU64 | BPF_NEG, dst, 0, 0, 0);
+    }
+
+    /// Zero-extends to 64 bits.
+    pub(crate) fn load(&mut self, width: Width, dst: Reg, base: Reg, offset: i16) {
+        self.insn(BPF_LDX | BPF_MEM | width.code(), dst, base.0, offset, 0);
+    }
+
+    pub(crate) fn store(&mut self, width: Width, base: Reg, offset: i16, src: Reg) {
+        self.insn(BPF_STX | BPF_MEM | width.code(), base, src.0, offset, 0);
+    }
+
+    pub(crate) fn store_imm(&mut self, width: Width, base: Reg, offset: i16, imm: i32) {
+        self.insn(BPF_ST | BPF_MEM | width.code(), base, 0, offset, imm);
+    }
+
+    /// Adds 64 bits in one indivisible step.
+    pub(crate) fn atomic_add(&mut self, base: Reg, offset: i16, src: Reg) {
+        self.insn(BPF_STX | BPF_ATOMIC | BPF_DW, base, src.0, offset, BPF_ADD as i32);
+    }
+
+    pub(crate) fn jump(&mut self, to: Label) {
+        if self.alive {
+            self.labels[to.0].1 = true;
+            self.push(Item::Jump(insn(BPF_JMP | BPF_JA, R0, 0, 0, 0), to));
+            self.alive = false;
+        }
+    }
+
+    pub(crate) fn jump_if(&mut self, cond: Cond, left: Reg, right: Reg, to: Label) {
+        if self.alive {
+            self.labels[to.0].1 = true;
+            self.push(Item::Jump(insn(BPF_JMP | cond.code() | BPF_X, left, right.0, 0, 0), to));
+        }
+    }
+
+    pub(crate) fn jump_if_imm(&mut self, cond: Cond, left: Reg, imm: i32, to: Label) {
+        if self.alive {
+            self.labels[to.0].1 = true;
+            self.push(Item::Jump(insn(BPF_JMP | cond.code() | BPF_K, left, 0, 0, imm), to));
+        }
+    }
+
+    pub(crate) fn call(&mut self, helper: bpf_func_id) {
+        self.insn(BPF_JMP | BPF_CALL, R0, 0, 0, helper as i32);
+    }
+
+    pub(crate) fn call_function(&mut self, function: Label) {
+        self.push(Item::Call(function));
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.insn(BPF_JMP | BPF_EXIT, R0, 0, 0, 0);
+        self.alive = false;
+    }
+
+    /// Loads a map, as helpers take it.
+    pub(crate) fn map(&mut self, dst: Reg, map: MapRef) {
+        self.push(Item::Map { dst, map, value_offset: None });
+    }
+
+    /// Loads the address of a byte in the one value of an array map.
+    pub(crate) fn map_value(&mut self, dst: Reg, map: MapRef, offset: u32) {
+        self.push(Item::Map { dst, map, value_offset: Some(offset) });
+    }
+
+    pub(crate) fn finish(self) -> Result<Assembled, TooLarge> {
+        let mut starts = Vec::with_capacity(self.items.len() + 1);
+        let mut slot = 0;
+        for item in &self.items {
+            starts.push(slot);
+            slot += item.slots();
+        }
+        starts.push(slot);
+        // A label that was never placed is one that nothing alive jumps to.
+        let target = |label: Label| self.labels[label.0].0.map_or(0, |item| starts[item]) as i64;
+        let mut out = Assembled { insns: Vec::with_capacity(slot), maps: Vec::new(), listing: String::new() };
+        for (item, &at) in self.items.iter().zip(&starts) {
+            match item {
+                Item::Insn(i) => out.insns.push(*i),
+                Item::Jump(i, label) => {
+                    let distance = target(*label) - at as i64 - 1;
+                    let off = i16::try_from(distance).map_err(|_| TooLarge(distance))?;
+                    out.insns.push(bpf_insn { off, ..*i });
+                }
+                Item::Call(label) => {
+                    let distance = target(*label) - at as i64 - 1;
+                    let imm = i32::try_from(distance).map_err(|_| TooLarge(distance))?;
+                    out.insns.push(insn(BPF_JMP | BPF_CALL, R0, BPF_PSEUDO_CALL as u8, 0, imm));
+                }
+                Item::Map { dst, map, value_offset } => {
+                    out.maps.push((at, *map));
+                    let pseudo = if value_offset.is_some() { BPF_PSEUDO_MAP_VALUE } else { BPF_PSEUDO_MAP_FD };
+                    out.insns.push(insn(BPF_LD | BPF_IMM | BPF_DW, *dst, pseudo as u8, 0, 0));
+                    out.insns.push(insn(0, R0, 0, 0, value_offset.unwrap_or(0) as i32));
+                }
+                Item::Imm64(dst, value) => {
+                    out.insns.push(insn(BPF_LD | BPF_IMM | BPF_DW, *dst, 0, 0, *value as u32 as i32));
+                    out.insns.push(insn(0, R0, 0, 0, (*value >> 32) as i32));
+                }
+            }
+        }
+        let functions = self.notes.iter().filter(|(_, text)| !text.starts_with(' '));
+        let functions: HashMap<usize, &str> = functions.map(|(item, text)| (starts[*item], text.trim_end_matches(':'))).collect();
+        let mut notes = self.notes.iter().peekable();
+        let mut slots = starts.iter().copied().enumerate().take(self.items.len());
+        let mut listing = String::new();
+        for (item, at) in &mut slots {
+            while let Some((_, text)) = notes.next_if(|(before, _)| *before <= item) {
+                let _ = writeln!(listing, "{text}");
+            }
+            let map = out.maps.binary_search_by_key(&at, |(slot, _)| *slot).ok().map(|i| out.maps[i].1);
+            let _ = writeln!(listing, "{at:5}: {}", disassemble(&out.insns[at..], at, map, &functions));
+        }
+        out.listing = listing;
+        Ok(out)
+    }
+}
+
+/// What the assembler made.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    pub(crate) insns: Vec<bpf_insn>,
+    pub(crate) maps: Vec<(usize, MapRef)>,
+    pub(crate) listing: String,
+}
+
+impl std::fmt::Display for MapRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MapRef::Gate => f.write_str("gate"),
+            MapRef::Processes => f.write_str("processes"),
+            MapRef::Counters => f.write_str("counters"),
+            MapRef::Ring => f.write_str("ring"),
+            MapRef::Span(probe) => write!(f, "span{probe}"),
+        }
+    }
+}
+
+/// One instruction in the notation of the kernel's own logs.
+fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &HashMap<usize, &str>) -> String {
+    let i = &insns[0];
+    let code = u32::from(i.code);
+    let (dst, src, imm) = (format!("r{}", i.dst_reg()), format!("r{}", i.src_reg()), i.imm);
+    let operand = if code & BPF_X != 0 { src.clone() } else { imm.to_string() };
+    let size = match code & 0x18 {
+        BPF_B => "u8",
+        BPF_H => "u16",
+        BPF_W => "u32",
+        _ => "u64",
+    };
+    let memory = |base: &str| format!("*({size} *)({base} {:+})", i.off);
+    let target = at as i64 + 1 + i64::from(i.off);
+    match code & 0x07 {
+        BPF_LD => match map {
+            Some(map) if u32::from(i.src_reg()) == BPF_PSEUDO_MAP_VALUE => format!("{dst} = &{map}[{}]", insns[1].imm),
+            Some(map) => format!("{dst} = map {map}"),
+            None => format!("{dst} = {:#x} ll", (insns[1].imm as u64) << 32 | u64::from(imm as u32)),
+        },
+        BPF_LDX => format!("{dst} = {}", memory(&src)),
+        BPF_ST => format!("{} = {imm}", memory(&dst)),
+        BPF_STX if code & 0xe0 == BPF_ATOMIC => format!("lock {} += {src}", memory(&dst)),
+        BPF_STX => format!("{} = {src}", memory(&dst)),
+        class @ (BPF_ALU | BPF_ALU64) => {
+            let dst = if class == BPF_ALU { format!("w{}", i.dst_reg()) } else { dst };
+            let operand = if class == BPF_ALU { operand.replace('r', "w") } else { operand };
+            match code & 0xf0 {
+                BPF_NEG => format!("{dst} = -{dst}"),
+                BPF_MOV => format!("{dst} = {operand}"),
+                op => {
+                    let op = match op {
+                        BPF_ADD => "+",
+                        BPF_SUB => "-",
+                        BPF_MUL => "*",
+                        BPF_DIV => "/",
+                        BPF_MOD => "%",
+                        BPF_OR => "|",
+                        BPF_AND => "&",
+                        BPF_XOR => "^",
+                        BPF_LSH => "<<",
+                        BPF_RSH => ">>",
+                        _ => "s>>",
+                    };
+                    format!("{dst} {op}= {operand}")
+                }
+            }
+        }
+        _ => match code & 0xf0 {
+            BPF_EXIT => "exit".to_owned(),
+            BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_CALL => {
+                let function = at as i64 + 1 + i64::from(imm);
+                format!("call {}", usize::try_from(function).ok().and_then(|f| functions.get(&f)).unwrap_or(&"?"))
+            }
+            BPF_CALL => format!("call {}", helper_name(imm)),
+            BPF_JA => format!("goto {target}"),
+            op => {
+                let op = match op {
+                    BPF_JEQ => "==",
+                    BPF_JNE => "!=",
+                    BPF_JGT => ">",
+                    BPF_JGE => ">=",
+                    BPF_JLT => "<",
+                    BPF_JLE => "<=",
+                    BPF_JSGT => "s>",
+                    BPF_JSGE => "s>=",
+                    BPF_JSLT => "s<",
+                    BPF_JSLE => "s<=",
+                    _ => "&",
+                };
+                format!("if {dst} {op} {operand} goto {target}")
+            }
+        },
+    }
+}
+
+/// The helpers that programs call.
+fn helper_name(id: i32) -> String {
+    use bpf_func_id as f;
+    let known = [
+        f::BPF_FUNC_map_lookup_elem,
+        f::BPF_FUNC_map_update_elem,
+        f::BPF_FUNC_map_delete_elem,
+        f::BPF_FUNC_ktime_get_ns,
+        f::BPF_FUNC_get_smp_processor_id,
+        f::BPF_FUNC_get_current_pid_tgid,
+        f::BPF_FUNC_get_current_uid_gid,
+        f::BPF_FUNC_get_current_comm,
+        f::BPF_FUNC_get_current_task,
+        f::BPF_FUNC_probe_read_kernel,
+        f::BPF_FUNC_probe_read_user_str,
+        f::BPF_FUNC_probe_read_kernel_str,
+        f::BPF_FUNC_ringbuf_reserve,
+        f::BPF_FUNC_ringbuf_submit,
+        f::BPF_FUNC_ringbuf_query,
+    ];
+    match known.iter().find(|f| **f as i32 == id) {
+        Some(f) => format!("{f:?}").trim_start_matches("BPF_FUNC_").to_owned(),
+        None => format!("helper#{id}"),
+    }
+}

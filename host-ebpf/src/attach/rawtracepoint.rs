@@ -1,0 +1,48 @@
+//! `rawtracepoint:NAME`: a tracepoint before its record is made, with the arguments that the kernel passes to it.
+
+use super::{Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target, select};
+use crate::{
+    kernel::{Kernel, SourceError},
+    output::Hook,
+};
+
+pub(super) struct RawTracepoint;
+
+impl Kind for RawTracepoint {
+    fn names(&self) -> &'static [&'static str] {
+        &["rawtracepoint", "rt"]
+    }
+
+    fn notation(&self) -> &'static str {
+        "rawtracepoint:NAME"
+    }
+
+    fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+        let all = kernel.btf().raw_tracepoints();
+        let names = select(rest, "raw tracepoint", "", 0, all.iter().copied())?;
+        Ok(names.into_iter().map(|name| target(name, kernel)).collect())
+    }
+
+    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError> {
+        Ok(kernel.btf().raw_tracepoints().into_iter().map(str::to_owned).collect())
+    }
+}
+
+fn target(name: &str, kernel: &dyn Kernel) -> Target {
+    let arguments = kernel.btf().raw_tracepoint_arguments(name).unwrap_or_default();
+    let arguments = arguments
+        .into_iter()
+        .enumerate()
+        .map(|(i, argument)| {
+            let place = Place::Slot(i as u32);
+            let value = match argument.int {
+                Some(_) if argument.pointer => ArgumentValue::Pointer(place, Space::Kernel),
+                Some(int) => ArgumentValue::Int(place, int),
+                None => ArgumentValue::Other,
+            };
+            Argument { name: argument.name, ctype: argument.ctype, value }
+        })
+        .collect();
+    let site = Site { hook: Hook::TpBtf { name: name.to_owned() }, syscall: None, arguments, retval: None };
+    Target { point: format!("rawtracepoint:{name}"), site, entry: None }
+}

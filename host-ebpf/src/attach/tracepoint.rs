@@ -1,0 +1,97 @@
+//! `tracepoint:CATEGORY:NAME`: the kernel's trace events.
+//!
+//! Those of system calls (`tracepoint:syscalls:sys_enter_read`) ride on the raw tracepoints `sys_enter` and `sys_exit`, in one
+//! program for all; see [`super::syscall`]. The others go through perf_event_open(2), with the record that the format file
+//! describes as context.
+
+use super::{Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target, glob, select, syscall};
+use crate::{
+    kernel::{
+        Kernel, SourceError,
+        btf::Int,
+        format::{self, FieldShape, FormatField},
+    },
+    output::Hook,
+};
+
+pub(super) struct Tracepoint;
+
+impl Kind for Tracepoint {
+    fn names(&self) -> &'static [&'static str] {
+        &["tracepoint", "t"]
+    }
+
+    fn notation(&self) -> &'static str {
+        "tracepoint:CATEGORY:NAME"
+    }
+
+    fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+        let whole = 0..rest.len();
+        let Some((category, name)) = rest.split_once(':') else {
+            return Err(AttachError::wrong(whole, "a tracepoint needs a category and a name")
+                .help("tracepoint:CATEGORY:NAME, as in tracepoint:sched:sched_switch"));
+        };
+        let all = kernel.tracepoints().map_err(|e| AttachError::source(whole.clone(), &e))?;
+        let mut categories: Vec<&str> = all.iter().map(|(c, _)| c.as_str()).collect();
+        categories.dedup();
+        let categories = select(category, "tracepoint category", "", 0, categories.iter().copied())?;
+        let names = all.iter().filter(|(c, _)| categories.binary_search(&c.as_str()).is_ok());
+        select(name, "tracepoint", &format!(" in `{category}`"), category.len() + 1, names.clone().map(|(_, n)| n.as_str()))?;
+        let found = names.filter(|(_, n)| glob::matches(name, n));
+        found.map(|(c, n)| target(c, n, kernel).map_err(|e| AttachError::source(whole.clone(), &e))).collect()
+    }
+
+    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError> {
+        Ok(kernel.tracepoints()?.iter().map(|(category, name)| format!("{category}:{name}")).collect())
+    }
+}
+
+fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, SourceError> {
+    let point = format!("tracepoint:{category}:{name}");
+    if category == "syscalls"
+        && let Some(site) = syscall::site(name, kernel)?
+    {
+        return Ok(Target { point, site, entry: None });
+    }
+    let format = read_format(category, name, kernel)?;
+    let hook = Hook::PerfTracepoint { category: category.to_owned(), name: name.to_owned() };
+    let arguments = format.fields.iter().map(argument).collect();
+    Ok(Target { point, site: Site { hook, syscall: None, arguments, retval: None }, entry: None })
+}
+
+/// The record of a tracepoint that `tracepoints` listed.
+pub(super) fn read_format(category: &str, name: &str, kernel: &dyn Kernel) -> Result<format::Format, SourceError> {
+    let what = format!("format of tracepoint {category}:{name}");
+    let text = kernel.tracepoint_format(category, name)?;
+    let text = text.ok_or_else(|| SourceError { what: what.clone(), reason: "it is gone".into() })?;
+    format::parse(&text).map_err(|reason| SourceError { what, reason })
+}
+
+fn argument(field: &FormatField) -> Argument {
+    let char_like = matches!(field.ctype.trim_start_matches("const ").trim(), "char" | "unsigned char" | "u8" | "__u8");
+    let value = match field.shape {
+        FieldShape::DataLoc if char_like => ArgumentValue::DataLoc { offset: field.offset, relative: false },
+        FieldShape::RelLoc if char_like => ArgumentValue::DataLoc { offset: field.offset, relative: true },
+        FieldShape::Array(_) if field.ctype.trim() == "char" => ArgumentValue::Chars { offset: field.offset, size: field.size },
+        FieldShape::Value if matches!(field.size, 1 | 2 | 4 | 8) => {
+            let place = Place::Context(field.offset);
+            match pointer_space(&field.ctype) {
+                Some(space) if field.size == 8 => ArgumentValue::Pointer(place, space),
+                // The file's own word on size and sign; it knows typedefs and enums.
+                _ => ArgumentValue::Int(place, Int { size: field.size as u8, signed: field.signed }),
+            }
+        }
+        _ => ArgumentValue::Other,
+    };
+    let ctype = match field.shape {
+        FieldShape::Value => field.ctype.clone(),
+        FieldShape::Array(n) => format!("{}[{n}]", field.ctype),
+        FieldShape::DataLoc | FieldShape::RelLoc => format!("{}[]", field.ctype),
+    };
+    Argument { name: field.name.clone(), ctype, value }
+}
+
+/// Whose memory a pointer of this C type points into; `None` if it is no pointer.
+pub(super) fn pointer_space(ctype: &str) -> Option<Space> {
+    ctype.contains('*').then(|| if ctype.contains("__user") { Space::User } else { Space::Kernel })
+}

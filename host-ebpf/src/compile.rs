@@ -1,0 +1,253 @@
+//! All passes, in order, for the probes of one plugin.
+
+use std::collections::HashSet;
+
+use crate::{
+    attach::{self, Target},
+    check::{self, Parsed, Read},
+    counters::Layout,
+    diagnostic::{Diagnostic, Part},
+    generate::{self, GenerateError},
+    kernel::Kernel,
+    needs::{AttachNeed, DataNeed, Needs},
+    output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Probe, Program, SpanEntry},
+    plan::{Plan, Unplanned},
+    spec::{Options, ProbeSpec},
+    syntax::{
+        self, SyntaxError,
+        ast::{Statement, StatementKind},
+    },
+};
+
+/// Compiles the probes of one plugin for a kernel.
+///
+/// # Errors
+///
+/// All that is wrong with the specs: the first error of each probe.
+pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut unit = Unit::default();
+    let mut names = HashSet::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let named = check_name(spec, &mut names);
+        if let Err(error) = named.and_then(|()| unit.add(index, spec, kernel, options)) {
+            errors.push(error);
+        }
+    }
+    if errors.is_empty() {
+        match unit.finish(specs, kernel, options) {
+            Ok(compiled) => return Ok(compiled),
+            Err(error) => errors.push(error),
+        }
+    }
+    Err(errors)
+}
+
+/// What the probes so far came to.
+#[derive(Default)]
+struct Unit {
+    plan: Plan,
+    probes: Vec<Probe>,
+    needs: Needs,
+    missing: Vec<Missing>,
+}
+
+impl Unit {
+    fn add(&mut self, index: usize, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<(), Diagnostic> {
+        let when = spec.when.as_deref().map(syntax::parse_when).transpose().map_err(|e| syntax_error(spec, Part::When, e))?;
+        let body = syntax::parse_body(&spec.body).map_err(|e| syntax_error(spec, Part::Body, e))?;
+        let targets = self.targets(spec, kernel, options)?;
+        let span = targets.iter().any(|t| t.entry.is_some());
+        if let Some(other) = targets.iter().find(|t| t.entry.is_some() != span) {
+            let message = format!("{} is no span, and the probe has spans, too", other.point);
+            return Err(Diagnostic { help: Some("make two probes of it".into()), ..name_error(spec, message) });
+        }
+        let parsed = Parsed { when: when.as_ref(), body: &body };
+        for target in &targets {
+            let (checked, reads) = check::check(spec, parsed, target)?;
+            self.plan.add(index, target, checked).map_err(|e| unplanned(spec, &body, e))?;
+            self.add_reads(spec, reads);
+            self.needs.attach.push(AttachNeed { point: target.point.clone(), probe: spec.name.clone() });
+        }
+        let mut mechanisms: Vec<&str> =
+            targets.iter().flat_map(|t| t.entry.iter().chain([&t.site])).map(|s| s.hook.mechanism()).collect();
+        mechanisms.sort_unstable();
+        mechanisms.dedup();
+        self.probes.push(Probe {
+            name: spec.name.clone(),
+            attach: targets.into_iter().map(|t| t.point).collect(),
+            span,
+            mechanism: mechanisms.join("+"),
+        });
+        Ok(())
+    }
+
+    /// The targets of all attach points, each once.
+    fn targets(&mut self, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<Vec<Target>, Diagnostic> {
+        if spec.attach.is_empty() {
+            return Err(Diagnostic {
+                help: Some("attach = [\"tracepoint:...\"]".into()),
+                ..name_error(spec, "the probe attaches to nothing")
+            });
+        }
+        let mut targets: Vec<Target> = Vec::new();
+        let mut seen = HashSet::new();
+        for (i, text) in spec.attach.iter().enumerate() {
+            match attach::expand(text, kernel) {
+                Ok(found) => targets.extend(found.into_iter().filter(|t| seen.insert(t.point.clone()))),
+                Err(error) => {
+                    let error = Diagnostic {
+                        probe: spec.name.clone(),
+                        part: Part::Attach(i),
+                        source_text: text.clone(),
+                        span: error.span,
+                        message: error.message,
+                        help: error.help,
+                        missing: error.missing,
+                    };
+                    if !(error.missing && spec.optional) {
+                        return Err(error);
+                    }
+                    self.missing.push(Missing { probe: spec.name.clone(), reason: error.message });
+                }
+            }
+            if targets.len() > options.max_targets {
+                let message = format!("the probe has more than {} attach points", options.max_targets);
+                return Err(Diagnostic {
+                    part: Part::Attach(i),
+                    source_text: text.clone(),
+                    span: 0..text.len(),
+                    ..name_error(spec, message)
+                });
+            }
+        }
+        Ok(targets)
+    }
+
+    fn add_reads(&mut self, spec: &ProbeSpec, reads: Vec<Read>) {
+        for read in reads {
+            if self.needs.data.iter().all(|d| d.class != read.class) {
+                self.needs.data.push(DataNeed { class: read.class, probe: spec.name.clone(), text: read.text });
+            }
+        }
+    }
+
+    fn finish(mut self, specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> Result<Compiled, Diagnostic> {
+        let first = |stream: Option<&str>| {
+            let emits = |spec: &&ProbeSpec| stream.is_none_or(|s| spec.body.contains(s));
+            specs.iter().find(emits).or(specs.first()).cloned().unwrap_or_default()
+        };
+        self.plan.lay_out().map_err(|e| unplanned(&first(e.stream.as_deref()), &[], e))?;
+        self.needs.data.sort_by_key(|d| d.class);
+        let counters =
+            Layout { cpus: kernel.possible_cpus(), probes: self.probes.len() as u32, streams: self.plan.streams.len() as u32 };
+        let names = specs.iter().map(|s| s.name.as_str()).collect();
+        let context = generate::Context::new(options, counters, &self.plan.streams, &self.plan.saves, names, kernel);
+        let mut programs = Vec::new();
+        for (hook, plan) in &self.plan.hooks {
+            let code = generate::program(hook, plan, &context).map_err(|e| {
+                let probe = match e {
+                    GenerateError::Stack { probe, .. } => probe,
+                    GenerateError::TooLarge(_) => plan.functions.first().map_or(0, |f| f.probe),
+                };
+                body_error(&specs[probe], e.to_string())
+            })?;
+            let mut probes: Vec<usize> = plan.functions.iter().map(|f| f.probe).collect();
+            probes.sort_unstable();
+            probes.dedup();
+            programs.push(Program {
+                name: program_name(hook),
+                hook: hook.clone(),
+                probes,
+                insns: code.insns,
+                maps: code.maps,
+                listing: code.listing,
+            });
+        }
+        let mut maps = vec![map(MapRef::Counters, MapKind::MappedArray, 4, counters.value_size(), 1)];
+        if !self.plan.streams.is_empty() {
+            maps.push(map(MapRef::Ring, MapKind::RingBuf, 0, 0, 0));
+        }
+        for (&probe, &saves) in &self.plan.saves {
+            let value = size_of::<SpanEntry>() as u32 + 8 * saves as u32;
+            maps.push(map(MapRef::Span(probe), MapKind::Hash, 4, value, options.spans));
+        }
+        let Unit { plan, probes, needs, missing } = self;
+        Ok(Compiled { programs, maps, streams: plan.streams, probes, counters, needs, missing })
+    }
+}
+
+fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapSpec {
+    MapSpec { map, kind, key_size, value_size, max_entries }
+}
+
+/// At most 15 bytes of what the kernel allows in names.
+pub(crate) fn program_name(hook: &Hook) -> String {
+    let name = match hook {
+        Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } => name,
+    };
+    let name = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
+    "pc_".chars().chain(name).take(15).collect()
+}
+
+fn check_name(spec: &ProbeSpec, seen: &mut HashSet<String>) -> Result<(), Diagnostic> {
+    let mut chars = spec.name.chars();
+    let good = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && spec.name.len() <= 64;
+    if !good {
+        let help = "a letter or `_`, then letters, digits, `_` and `-`, 64 at most".to_owned();
+        return Err(Diagnostic { help: Some(help), ..name_error(spec, "this is no name for a probe") });
+    }
+    if !seen.insert(spec.name.clone()) {
+        return Err(name_error(spec, "another probe has this name"));
+    }
+    Ok(())
+}
+
+fn name_error(spec: &ProbeSpec, message: impl Into<String>) -> Diagnostic {
+    Diagnostic {
+        probe: spec.name.clone(),
+        part: Part::Name,
+        source_text: spec.name.clone(),
+        span: 0..spec.name.len(),
+        message: message.into(),
+        help: None,
+        missing: false,
+    }
+}
+
+fn body_error(spec: &ProbeSpec, message: String) -> Diagnostic {
+    Diagnostic { part: Part::Body, source_text: spec.body.clone(), span: 0..spec.body.len(), ..name_error(spec, message) }
+}
+
+fn syntax_error(spec: &ProbeSpec, part: Part, error: SyntaxError) -> Diagnostic {
+    let source_text = match part {
+        Part::When => spec.when.clone().unwrap_or_default(),
+        _ => spec.body.clone(),
+    };
+    Diagnostic {
+        probe: spec.name.clone(),
+        part,
+        source_text,
+        span: error.span,
+        message: error.message,
+        help: error.help,
+        missing: false,
+    }
+}
+
+fn unplanned(spec: &ProbeSpec, body: &[Statement], error: Unplanned) -> Diagnostic {
+    let place = error.stream.as_deref().and_then(|stream| find_emit(body, stream));
+    let whole = body_error(spec, error.message);
+    Diagnostic { span: place.unwrap_or(whole.span.clone()), help: error.help, ..whole }
+}
+
+/// Where the last `emit` of a stream names it.
+fn find_emit(body: &[Statement], stream: &str) -> Option<std::ops::Range<usize>> {
+    body.iter().rev().find_map(|s| match &s.kind {
+        StatementKind::Emit(name, _) if name.name == stream => Some(name.span.clone()),
+        StatementKind::If(_, then, otherwise) => find_emit(otherwise, stream).or_else(|| find_emit(then, stream)),
+        _ => None,
+    })
+}

@@ -1,0 +1,265 @@
+//! A probe half: whether this hit is one of its probe, its counters, and the body.
+
+use aya_obj::generated::bpf_func_id::{
+    BPF_FUNC_get_current_pid_tgid, BPF_FUNC_get_current_task, BPF_FUNC_get_smp_processor_id, BPF_FUNC_ktime_get_ns,
+    BPF_FUNC_probe_read_kernel,
+};
+
+use super::{Context, GenerateError, STACK};
+use crate::{
+    assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Width},
+    check::ir::{Statement, StatementKind},
+    counters::{Counter, StreamCounter},
+    kernel::syscalls::TS_COMPAT,
+    output::MapRef,
+    plan::{Function, Half},
+    processes,
+    spec::Scope,
+};
+
+pub(super) struct Generator<'a> {
+    pub(super) asm: Assembler,
+    pub(super) context: &'a Context<'a>,
+    pub(super) function: &'a Function,
+    /// The stack in use, in bytes below the frame pointer, and the most that it was.
+    used: u32,
+    most: u32,
+    /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
+    pub(super) pid_tgid: i16,
+    /// The first variable.
+    variables: i16,
+    /// In a span's exit half: when it began, and what its entry kept.
+    pub(super) entry_time: i16,
+    pub(super) saved: i16,
+    /// The end of the function.
+    out: Label,
+}
+
+impl<'a> Generator<'a> {
+    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function) -> Self {
+        let out = asm.label();
+        Generator { asm, context, function, used: 0, most: 0, pid_tgid: 0, variables: 0, entry_time: 0, saved: 0, out }
+    }
+
+    pub(super) fn generate(mut self) -> Result<Assembler, GenerateError> {
+        self.pid_tgid = self.allocate(8);
+        self.asm.mov(R6, R1);
+        self.asm.mov(R7, R2);
+        self.asm.mov(R8, R3);
+        if self.function.syscall {
+            self.native_abi();
+        }
+        self.scope();
+        self.find_counters();
+        self.gate();
+        match self.function.half {
+            Half::Entry => self.span_entry(),
+            Half::Exit => {
+                self.span_exit();
+                self.body();
+            }
+            Half::Whole => self.body(),
+        }
+        self.asm.place(self.out);
+        self.asm.set(R0, 0);
+        self.asm.exit();
+        if self.most > STACK {
+            return Err(GenerateError::Stack { probe: self.function.probe, needed: self.most });
+        }
+        Ok(self.asm)
+    }
+
+    /// Room on the stack, aligned to 8 bytes; the offset from the frame pointer of its first byte.
+    pub(super) fn allocate(&mut self, bytes: u32) -> i16 {
+        self.used += bytes.next_multiple_of(8);
+        self.most = self.most.max(self.used);
+        // Past the limit the offset means nothing; `generate` refuses the function.
+        -(self.used.min(STACK) as i16)
+    }
+
+    /// Gives back what was allocated last.
+    pub(super) fn release(&mut self, bytes: u32) {
+        self.used -= bytes.next_multiple_of(8);
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.asm.jump(self.out);
+    }
+
+    /// The raw tracepoints fire for 32-bit calls, too, whose numbers mean other calls: `int 0x80` with 20 is getpid, not writev.
+    fn native_abi(&mut self) {
+        let Some(status) = self.context.thread_status else { return };
+        let flags = self.allocate(4);
+        self.asm.call(BPF_FUNC_get_current_task);
+        self.asm.mov(R3, R0);
+        self.asm.alu_imm(Alu::Add, R3, status as i32);
+        self.asm.set(R2, 4);
+        self.stack_address(R1, flags);
+        self.asm.call(BPF_FUNC_probe_read_kernel);
+        self.asm.load(Width::W4, R1, FP, flags);
+        self.asm.alu_imm(Alu::And, R1, TS_COMPAT as i32);
+        self.asm.jump_if_imm(Cond::Ne, R1, 0, self.out);
+        self.release(4);
+    }
+
+    /// Leaves for tasks out of scope and for the host's own.
+    fn scope(&mut self) {
+        self.asm.call(BPF_FUNC_get_current_pid_tgid);
+        self.asm.store(Width::W8, FP, self.pid_tgid, R0);
+        self.asm.alu_imm(Alu::Rsh, R0, 32);
+        // No process id is larger; the verifier wants to see it.
+        self.asm.alu_imm(Alu::And, R0, processes::SIZE as i32 - 1);
+        self.asm.map_value(R1, MapRef::Processes, 0);
+        self.asm.alu(Alu::Add, R1, R0);
+        self.asm.load(Width::W1, R1, R1, 0);
+        match self.context.options.scope {
+            Scope::System => {
+                self.asm.alu_imm(Alu::And, R1, i32::from(processes::OWN));
+                self.asm.jump_if_imm(Cond::Ne, R1, 0, self.out);
+            }
+            Scope::Marked => {
+                self.asm.alu_imm(Alu::And, R1, i32::from(processes::OWN | processes::IN_SCOPE));
+                self.asm.jump_if_imm(Cond::Ne, R1, i32::from(processes::IN_SCOPE), self.out);
+            }
+        }
+    }
+
+    /// r9: this CPU's block of counters.
+    fn find_counters(&mut self) {
+        let layout = &self.context.counters;
+        self.asm.call(BPF_FUNC_get_smp_processor_id);
+        // There is no such CPU; the verifier wants to see it.
+        self.asm.jump_if_imm(Cond::Gt, R0, layout.cpus as i32 - 1, self.out);
+        self.asm.alu_imm(Alu::Mul, R0, layout.stride() as i32);
+        self.asm.map_value(R9, MapRef::Counters, 0);
+        self.asm.alu(Alu::Add, R9, R0);
+    }
+
+    fn gate(&mut self) {
+        let (hits, closed) = match self.function.half {
+            Half::Entry => (Counter::EntryHits, Counter::EntryHitsClosed),
+            Half::Whole | Half::Exit => (Counter::Hits, Counter::HitsClosed),
+        };
+        if self.context.options.gate.is_some() {
+            let open = self.asm.label();
+            self.asm.jump_if_imm(Cond::Ne, R7, 0, open);
+            self.bump(closed);
+            self.leave();
+            self.asm.place(open);
+        }
+        self.bump(hits);
+    }
+
+    /// Adds 1 to a counter of the probe. Uses r1 and r2.
+    pub(super) fn bump(&mut self, counter: Counter) {
+        if self.context.options.without_counter != Some(counter) {
+            self.add_one(self.context.counters.probe(self.function.probe, counter));
+        }
+    }
+
+    /// Adds 1 to a counter of a stream. Uses r1 and r2.
+    pub(super) fn bump_stream(&mut self, stream: usize, counter: StreamCounter) {
+        if self.context.options.without_stream_counter != Some(counter) {
+            self.add_one(self.context.counters.stream(stream, counter));
+        }
+    }
+
+    /// Atomic, since another program on this CPU can interrupt this one.
+    fn add_one(&mut self, offset: u32) {
+        self.asm.set(R1, 1);
+        match i16::try_from(offset) {
+            Ok(offset) => self.asm.atomic_add(R9, offset, R1),
+            Err(_) => {
+                self.asm.mov(R2, R9);
+                self.asm.alu_imm(Alu::Add, R2, offset as i32);
+                self.asm.atomic_add(R2, 0, R1);
+            }
+        }
+    }
+
+    /// r8: the time of this run, taken now unless it was before.
+    pub(super) fn time(&mut self) {
+        let known = self.asm.label();
+        self.asm.jump_if_imm(Cond::Ne, R8, 0, known);
+        self.asm.call(BPF_FUNC_ktime_get_ns);
+        self.asm.mov(R8, R0);
+        self.asm.place(known);
+    }
+
+    /// The predicate and the statements.
+    fn body(&mut self) {
+        let body = &self.function.body;
+        let (filtered, completed) = (self.asm.label(), self.asm.label());
+        if body.variables > 0 {
+            // The last one allocated has the lowest address; variable i is 8 * i above it.
+            self.variables = self.allocate(8 * body.variables as u32);
+            self.asm.set(R0, 0);
+            for i in 0..body.variables {
+                let slot = self.variable(i);
+                self.asm.store(Width::W8, FP, slot, R0);
+            }
+        }
+        if let Some((when, source)) = &body.when {
+            if when.needs_time() {
+                self.time();
+            }
+            self.asm.note(&source.0);
+            self.branch(when, false, filtered);
+        }
+        if needs_time(&body.statements) {
+            self.time();
+        }
+        self.statements(&body.statements, completed);
+        self.asm.place(completed);
+        self.bump(Counter::Completed);
+        self.leave();
+        self.asm.place(filtered);
+        self.bump(Counter::Filtered);
+    }
+
+    /// The stack slot of a variable.
+    pub(super) fn variable(&self, index: usize) -> i16 {
+        self.variables + 8 * index as i16
+    }
+
+    fn statements(&mut self, statements: &[Statement], completed: Label) {
+        for statement in statements {
+            self.asm.note(&statement.source.0);
+            match &statement.kind {
+                StatementKind::Return => self.asm.jump(completed),
+                StatementKind::Assign(variable, value) => {
+                    self.value(value);
+                    let slot = self.variable(*variable);
+                    self.asm.store(Width::W8, FP, slot, R0);
+                }
+                StatementKind::If(condition, then, otherwise) => {
+                    let (no, end) = (self.asm.label(), self.asm.label());
+                    self.branch(condition, false, no);
+                    self.statements(then, completed);
+                    if !otherwise.is_empty() {
+                        self.asm.jump(end);
+                    }
+                    self.asm.place(no);
+                    self.statements(otherwise, completed);
+                    self.asm.place(end);
+                }
+                StatementKind::Emit { stream, fields } => self.emit(stream, fields),
+            }
+        }
+    }
+
+    pub(super) fn stack_address(&mut self, dst: crate::assemble::Reg, offset: i16) {
+        self.asm.mov(dst, FP);
+        self.asm.alu_imm(Alu::Add, dst, i32::from(offset));
+    }
+}
+
+/// Whether the statements ask for the time of the run; every record has it.
+fn needs_time(statements: &[Statement]) -> bool {
+    statements.iter().any(|s| match &s.kind {
+        StatementKind::Return => false,
+        StatementKind::Assign(_, value) => value.needs_time(),
+        StatementKind::If(condition, then, otherwise) => condition.needs_time() || needs_time(then) || needs_time(otherwise),
+        StatementKind::Emit { .. } => true,
+    })
+}

@@ -1,0 +1,146 @@
+//! Text to tokens.
+
+use std::ops::Range;
+
+use super::SyntaxError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Int(u64),
+    Text(String),
+    Ident(String),
+    Variable(String),
+    /// An operator or a mark of punctuation.
+    Mark(&'static str),
+    End,
+}
+
+impl Token {
+    /// For messages: what stands there.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Token::Int(n) => format!("`{n}`"),
+            Token::Text(_) => "a string".into(),
+            Token::Ident(name) => format!("`{name}`"),
+            Token::Variable(name) => format!("`${name}`"),
+            Token::Mark(mark) => format!("`{mark}`"),
+            Token::End => "the end".into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spanned {
+    pub(super) token: Token,
+    pub(super) span: Range<usize>,
+}
+
+/// Longer marks before those that they begin with.
+const MARKS: [&str; 31] = [
+    "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "->", "(", ")", "{", "}", "[", "]", ",", ";", ":", ".", "+", "-",
+    "*", "/", "%", "<", ">", "=", "!", "~",
+];
+const BIT_MARKS: [&str; 6] = ["&", "|", "^", "?", "@", "#"];
+
+/// All tokens of the text, the last one `End`.
+pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, SyntaxError> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        if c.is_whitespace() {
+            at += c.len_utf8();
+        } else if rest.starts_with("//") {
+            at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            let end = rest
+                .find("*/")
+                .ok_or_else(|| SyntaxError::new(at..at + 2, "this comment does not end").help("end it with `*/`"))?;
+            at += end + 2;
+        } else {
+            let (token, length) = token(text, at, c)?;
+            out.push(Spanned { token, span: at..at + length });
+            at += length;
+        }
+    }
+    out.push(Spanned { token: Token::End, span: text.len()..text.len() });
+    Ok(out)
+}
+
+fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SyntaxError> {
+    let rest = &text[at..];
+    if first.is_ascii_digit() {
+        return int(rest, at);
+    }
+    if first == '"' {
+        return string(rest, at);
+    }
+    if first == '$' {
+        let length = word(&rest[1..]);
+        if length == 0 {
+            return Err(SyntaxError::new(at..at + 1, "a variable needs a name behind the `$`"));
+        }
+        return Ok((Token::Variable(rest[1..1 + length].to_owned()), 1 + length));
+    }
+    let length = word(rest);
+    if length > 0 {
+        return Ok((Token::Ident(rest[..length].to_owned()), length));
+    }
+    match MARKS.iter().chain(&BIT_MARKS).find(|mark| rest.starts_with(**mark)) {
+        Some(mark) => Ok((Token::Mark(mark), mark.len())),
+        None => Err(SyntaxError::new(at..at + first.len_utf8(), format!("`{}` means nothing here", first.escape_default()))),
+    }
+}
+
+/// The length of the word that the text begins with.
+fn word(text: &str) -> usize {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    if text.starts_with(|c: char| c.is_ascii_digit()) { 0 } else { end }
+}
+
+fn int(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
+    let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    let word = &rest[..length];
+    let span = at..at + length;
+    let digits = word.replace('_', "");
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => (&digits[1..], 8),
+        None => (digits.as_str(), 10),
+    };
+    match u64::from_str_radix(digits, radix) {
+        Ok(value) => Ok((Token::Int(value), length)),
+        Err(e) if *e.kind() == std::num::IntErrorKind::PosOverflow => {
+            Err(SyntaxError::new(span, format!("`{word}` does not fit into 64 bits"))
+                .help("the largest integer is 18446744073709551615"))
+        }
+        Err(_) => Err(SyntaxError::new(span, format!("`{word}` is not a number"))
+            .help("integers are written as 42, 1_000_000, 0x2a or 052 (octal)")),
+    }
+}
+
+fn string(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
+    let mut value = String::new();
+    let mut chars = rest.char_indices().skip(1);
+    while let Some((i, c)) = chars.next() {
+        match c {
+            '"' => return Ok((Token::Text(value), i + 1)),
+            '\n' => break,
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, 't')) => value.push('\t'),
+                Some((_, 'r')) => value.push('\r'),
+                Some((_, '"')) => value.push('"'),
+                Some((_, '\\')) => value.push('\\'),
+                Some((j, other)) => {
+                    let span = at + i..at + j + other.len_utf8();
+                    let message = format!("`\\{}` is no escape", other.escape_default());
+                    return Err(SyntaxError::new(span, message).help("there are \\n \\t \\r \\\" \\\\"));
+                }
+                None => break,
+            },
+            c => value.push(c),
+        }
+    }
+    Err(SyntaxError::new(at..at + 1, "this string does not end").help("end it with `\"` on the same line"))
+}
