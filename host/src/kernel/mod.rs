@@ -1,1 +1,36 @@
-//! stub
+//! The running kernel: what it says of itself, the objects made in it, and the one gate.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`sys`] | the one door for bpf(2) and perf_event_open(2) calls that aya does not make |
+//! | [`running`] | the kernel's types, tracepoints and CPUs |
+//! | [`map`] | making maps, and memory shared with programs |
+//! | [`gate`], [`grace`] | opening and closing; waiting for programs in flight |
+//! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
+//! | [`program`], [`attach`] | loading and attaching |
+
+pub mod attach;
+pub mod clock;
+pub mod counters;
+pub mod gate;
+pub mod grace;
+pub mod map;
+pub mod processes;
+pub mod program;
+pub mod ring;
+pub mod running;
+pub mod spans;
+pub mod sys;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use counters::Counters;
+pub use gate::Gate;
+pub use grace::Grace;
+pub use map::MapError;
+pub use processes::Processes;
+pub use program::LoadError;
+pub use ring::Ring;
+pub use running::RunningKernel;
+pub use sys::SysError;

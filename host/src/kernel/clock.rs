@@ -1,0 +1,10 @@
+//! The clock of every time in a run: CLOCK_MONOTONIC, which is what `bpf_ktime_get_ns` reads.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now, in ns. It does not go on while the machine is suspended.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative on this clock.
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}

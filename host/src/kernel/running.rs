@@ -1,0 +1,192 @@
+//! The kernel that runs here, for the compiler: its types, tracepoints and CPUs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use portcullis_ebpf::{
+    Kernel,
+    kernel::{Btf, SourceError},
+};
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+/// Where tracefs is mounted: by itself, or below debugfs on older systems.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// The running kernel. What it says is read once and kept.
+#[derive(Debug)]
+pub struct RunningKernel {
+    btf: Btf,
+    possible_cpus: u32,
+    tracefs: Vec<PathBuf>,
+    tracepoints: OnceLock<Result<Vec<(String, String)>, SourceError>>,
+}
+
+impl RunningKernel {
+    /// Reads the kernel's types and the number of its CPUs. Tracepoints are listed when they are asked for.
+    pub fn open() -> Result<RunningKernel, SourceError> {
+        RunningKernel::at(Path::new(BTF), Path::new(POSSIBLE_CPUS), TRACEFS.map(PathBuf::from).to_vec())
+    }
+
+    fn at(btf: &Path, possible_cpus: &Path, tracefs: Vec<PathBuf>) -> Result<RunningKernel, SourceError> {
+        let bytes = fs::read(btf).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => error(
+                btf,
+                "this kernel does not describe its types, without which Portcullis can't compile probes for it; \
+                 it takes a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the large distributions are",
+            ),
+            _ => error(btf, e.to_string()),
+        })?;
+        let text = fs::read_to_string(possible_cpus).map_err(|e| error(possible_cpus, e.to_string()))?;
+        let count = cpus(&text).ok_or_else(|| error(possible_cpus, format!("`{}` is no list of CPUs", text.trim())))?;
+        Ok(RunningKernel { btf: Btf::parse(bytes)?, possible_cpus: count, tracefs, tracepoints: OnceLock::new() })
+    }
+
+    /// The directory `events/` of tracefs.
+    fn events(&self) -> Result<PathBuf, SourceError> {
+        let mut reason = None;
+        for mount in &self.tracefs {
+            let events = mount.join("events");
+            match fs::metadata(&events) {
+                Ok(_) => return Ok(events),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => reason = reason.or(Some(error(&events, format!("{e}; tracefs is for root alone by default")))),
+            }
+        }
+        let first = self.tracefs.first().map_or(Path::new("tracefs"), PathBuf::as_path);
+        let way_out = || format!("tracefs is not mounted: mount -t tracefs tracefs {}", first.display());
+        Err(reason.unwrap_or_else(|| error(first, way_out())))
+    }
+
+    fn list(&self) -> Result<Vec<(String, String)>, SourceError> {
+        let events = self.events()?;
+        let mut tracepoints = Vec::new();
+        for category in directories(&events)? {
+            // The records of the tracers themselves: they have formats and nothing to attach to.
+            if category != "ftrace" {
+                let names = directories(&events.join(&category))?;
+                tracepoints.extend(names.into_iter().map(|name| (category.clone(), name)));
+            }
+        }
+        tracepoints.sort_unstable();
+        Ok(tracepoints)
+    }
+}
+
+impl Kernel for RunningKernel {
+    fn btf(&self) -> &Btf {
+        &self.btf
+    }
+
+    fn tracepoints(&self) -> Result<&[(String, String)], SourceError> {
+        self.tracepoints.get_or_init(|| self.list()).as_deref().map_err(Clone::clone)
+    }
+
+    fn tracepoint_format(&self, category: &str, name: &str) -> Result<Option<String>, SourceError> {
+        // Names become a path: only what can be a name.
+        let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if !plain(category) || !plain(name) {
+            return Ok(None);
+        }
+        let path = self.events()?.join(category).join(name).join("format");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(error(&path, e.to_string())),
+        }
+    }
+
+    fn possible_cpus(&self) -> u32 {
+        self.possible_cpus
+    }
+}
+
+fn error(what: &Path, reason: impl Into<String>) -> SourceError {
+    SourceError { what: what.display().to_string(), reason: reason.into() }
+}
+
+/// The names of the directories in a directory.
+fn directories(path: &Path) -> Result<Vec<String>, SourceError> {
+    let fail = |e: io::Error| error(path, e.to_string());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_type().map_err(fail)?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+/// One more than the largest number in a list of CPUs: `0-3,8` is 9.
+fn cpus(text: &str) -> Option<u32> {
+    let ends = text.trim().split(',').map(|range| range.rsplit('-').next()?.parse::<u32>().ok()?.checked_add(1));
+    ends.collect::<Option<Vec<u32>>>()?.into_iter().max()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Lists of CPUs as the kernel writes them.
+    #[test]
+    fn cpu_lists() {
+        let check = |text: &str, expect: Option<u32>| assert_eq!(cpus(text), expect, "{text}");
+        check("0\n", Some(1));
+        check("0-1\n", Some(2));
+        check("0-3,8-11\n", Some(12));
+        check("8-11,0-3\n", Some(12));
+        check("", None);
+        check("0-x", None);
+        check("4294967295", None);
+    }
+
+    /// A kernel without BTF, and one whose tracefs is not mounted, are told with the way out.
+    #[test]
+    fn what_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("possible"), "0-1\n").unwrap();
+        let none = RunningKernel::at(&path("btf"), &path("possible"), vec![]).unwrap_err();
+        assert!(none.to_string().contains("CONFIG_DEBUG_INFO_BTF=y"), "{none}");
+        let Ok(btf) = fs::read(BTF) else { return };
+        fs::write(path("btf"), btf).unwrap();
+        let kernel = RunningKernel::at(&path("btf"), &path("possible"), vec![path("tracefs")]).unwrap();
+        let reason = kernel.tracepoints().unwrap_err().reason;
+        assert_eq!(reason, format!("tracefs is not mounted: mount -t tracefs tracefs {}", path("tracefs").display()));
+        assert_eq!(kernel.tracepoint_format("sched", "sched_switch").unwrap_err().reason, reason);
+        assert_eq!(kernel.possible_cpus(), 2);
+    }
+
+    /// Tracepoints are listed by directory, sorted, without files; a format is found by name, and no name leaves the directory.
+    #[test]
+    fn tracepoints_of_a_directory() {
+        let Ok(btf) = fs::read(BTF) else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("btf"), btf).unwrap();
+        fs::write(path("possible"), "0").unwrap();
+        for event in ["sched/sched_switch", "sched/sched_process_exec", "block/block_rq_issue", "ftrace/function"] {
+            fs::create_dir_all(path("tracefs/events").join(event)).unwrap();
+        }
+        fs::write(path("tracefs/events/enable"), "0").unwrap();
+        fs::write(path("tracefs/events/sched/enable"), "0").unwrap();
+        fs::write(path("tracefs/events/sched/sched_switch/format"), "ID: 1").unwrap();
+        fs::write(path("tracefs/events/format"), "ID: 2").unwrap();
+        let kernel = RunningKernel::at(&path("btf"), &path("possible"), vec![path("nothing"), path("tracefs")]).unwrap();
+        let tracepoints: Vec<_> = kernel.tracepoints().unwrap().iter().map(|(c, n)| format!("{c}:{n}")).collect();
+        assert_eq!(tracepoints, ["block:block_rq_issue", "sched:sched_process_exec", "sched:sched_switch"]);
+        let check = |category: &str, name: &str, expect: Option<&str>| {
+            assert_eq!(kernel.tracepoint_format(category, name).unwrap().as_deref(), expect);
+        };
+        check("sched", "sched_switch", Some("ID: 1"));
+        check("sched", "nothing", None);
+        check("sched", "..", None);
+        check("sched/sched_switch", "..", None);
+        check("", "sched_switch", None);
+    }
+}

@@ -1,0 +1,291 @@
+//! The one door for bpf(2) and perf_event_open(2) calls that aya does not make.
+//!
+//! Every function makes one kind of call, and its error carries the call and the errno. Under test, calls go through a fake that
+//! a test may install on its thread.
+
+use std::{
+    ffi::CStr,
+    fmt,
+    mem::{size_of, zeroed},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use aya_obj::generated::{
+    PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn,
+    bpf_prog_info, bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
+};
+use rustix::io::Errno;
+
+/// A call that the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SysError {
+    /// The call, as its manual page writes it.
+    pub call: &'static str,
+    /// Why.
+    pub errno: Errno,
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `Errno` says the text and the number: "Operation not permitted (os error 1)".
+        write!(f, "{}: {}", self.call, self.errno)
+    }
+}
+
+impl std::error::Error for SysError {}
+
+/// What a call returns.
+pub type Result<T> = std::result::Result<T, SysError>;
+
+/// A system call on its way to the kernel.
+pub(crate) enum Call<'a> {
+    /// bpf(2).
+    Bpf { cmd: bpf_cmd, attr: &'a mut bpf_attr },
+    /// perf_event_open(2), for all processes on one CPU.
+    PerfEventOpen { attr: &'a mut perf_event_attr, cpu: i32 },
+    /// ioctl(2) on a perf event.
+    PerfEventIoctl { event: RawFd, request: u32, argument: RawFd },
+}
+
+/// A program to load.
+pub(crate) struct Load<'a> {
+    /// Its type.
+    pub(crate) kind: bpf_prog_type,
+    /// For a type that has such, where it attaches.
+    pub(crate) attach: Option<bpf_attach_type>,
+    /// The kernel type that it attaches to; 0 for none.
+    pub(crate) btf_id: u32,
+    /// At most 15 bytes are kept.
+    pub(crate) name: &'a str,
+    /// Complete instructions.
+    pub(crate) insns: &'a [bpf_insn],
+}
+
+/// What the kernel says of a program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// Its number in the kernel.
+    pub id: u32,
+    /// How often it ran, counted while [`enable_stats`] holds.
+    pub run_count: u64,
+    /// How often the kernel skipped it, since it would have run within itself. Since Linux 5.12; 0 before.
+    pub recursion_misses: u64,
+}
+
+/// BPF_PROG_LOAD. With `log`, the verifier's words are written there, ended by a NUL byte.
+pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attr = empty();
+    attr.__bindgen_anon_3.prog_type = load.kind as u32;
+    attr.__bindgen_anon_3.insns = load.insns.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = length(load.insns.len());
+    attr.__bindgen_anon_3.license = license.as_ptr() as u64;
+    attr.__bindgen_anon_3.expected_attach_type = load.attach.map_or(0, |attach| attach as u32);
+    attr.__bindgen_anon_3.attach_btf_id = load.btf_id;
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().zip(load.name.bytes().take(15)) {
+        *to = from.cast_signed();
+    }
+    attr.__bindgen_anon_3.prog_name = name;
+    if let Some(log) = log {
+        attr.__bindgen_anon_3.log_level = 1;
+        attr.__bindgen_anon_3.log_size = length(log.len());
+        attr.__bindgen_anon_3.log_buf = log.as_mut_ptr() as u64;
+    }
+    bpf_fd("bpf(BPF_PROG_LOAD)", bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// BPF_RAW_TRACEPOINT_OPEN: by name, or for a program that was loaded for its tracepoint without one. Dropping the descriptor
+/// detaches.
+pub(crate) fn raw_tracepoint_open(name: Option<&CStr>, program: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.raw_tracepoint.name = name.map_or(0, |name| name.as_ptr() as u64);
+    attr.raw_tracepoint.prog_fd = descriptor(program);
+    bpf_fd("bpf(BPF_RAW_TRACEPOINT_OPEN)", bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// BPF_OBJ_GET_INFO_BY_FD of a program.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> Result<ProgramInfo> {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    let mut attr = empty();
+    attr.info.bpf_fd = descriptor(program);
+    attr.info.info_len = length(size_of::<bpf_prog_info>());
+    attr.info.info = (&raw mut info) as u64;
+    bpf("bpf(BPF_OBJ_GET_INFO_BY_FD)", bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(ProgramInfo { id: info.id, run_count: info.run_cnt, recursion_misses: info.recursion_misses })
+}
+
+/// BPF_ENABLE_STATS: the kernel counts the runs of programs until the descriptor is dropped. Since Linux 5.8.
+pub fn enable_stats() -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
+    bpf_fd("bpf(BPF_ENABLE_STATS)", bpf_cmd::BPF_ENABLE_STATS, &mut attr)
+}
+
+/// BPF_MAP_CREATE of an array of one map like `inner`.
+pub(crate) fn create_array_of_maps(inner: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_1.map_type = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 4;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.inner_map_fd = descriptor(inner);
+    bpf_fd("bpf(BPF_MAP_CREATE)", bpf_cmd::BPF_MAP_CREATE, &mut attr)
+}
+
+/// BPF_MAP_UPDATE_ELEM of slot 0 of an array of maps.
+pub(crate) fn set_array_of_maps(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> Result<()> {
+    let (key, value) = (0_u32, descriptor(inner));
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = descriptor(outer);
+    attr.__bindgen_anon_2.key = (&raw const key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = (&raw const value) as u64;
+    bpf("bpf(BPF_MAP_UPDATE_ELEM)", bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// BPF_MAP_LOOKUP_BATCH: every element of a hash map of up to `entries` elements, keys and values one after another. Since Linux
+/// 5.6.
+pub(crate) fn map_elements(map: BorrowedFd<'_>, key: usize, value: usize, entries: u32) -> Result<(Vec<u8>, Vec<u8>)> {
+    let call = "bpf(BPF_MAP_LOOKUP_BATCH)";
+    let mut keys = vec![0; key * entries as usize];
+    let mut values = vec![0; value * entries as usize];
+    // Where a next call would go on; this one has room for all.
+    let mut next = 0_u32;
+    let mut attr = empty();
+    attr.batch.out_batch = (&raw mut next) as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = entries;
+    attr.batch.map_fd = descriptor(map);
+    match bpf(call, bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // ENOENT says that the map's end was reached.
+        Ok(_) | Err(SysError { errno: Errno::NOENT, .. }) => {}
+        Err(error) => return Err(error),
+    }
+    // SAFETY: the call was made with this member of the union, and every bit pattern is a number.
+    let count = unsafe { attr.batch.count }.min(entries) as usize;
+    keys.truncate(key * count);
+    values.truncate(value * count);
+    Ok((keys, values))
+}
+
+/// perf_event_open(2) of a tracepoint by its number. Dropping the descriptor detaches.
+pub(crate) fn perf_event_open_tracepoint(id: u64) -> Result<OwnedFd> {
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut attr: perf_event_attr = unsafe { zeroed() };
+    attr.size = length(size_of::<perf_event_attr>());
+    attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
+    attr.config = id;
+    // A program on a tracepoint runs on every CPU, whichever one the event is opened for.
+    fd("perf_event_open(2)", Call::PerfEventOpen { attr: &mut attr, cpu: 0 })
+}
+
+/// PERF_EVENT_IOC_SET_BPF: attaches a program.
+pub(crate) fn perf_event_set_bpf(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let call = Call::PerfEventIoctl { event: event.as_raw_fd(), request: PERF_EVENT_IOC_SET_BPF, argument: program.as_raw_fd() };
+    make("ioctl(PERF_EVENT_IOC_SET_BPF)", call).map(drop)
+}
+
+/// PERF_EVENT_IOC_ENABLE.
+pub(crate) fn perf_event_enable(event: BorrowedFd<'_>) -> Result<()> {
+    let call = Call::PerfEventIoctl { event: event.as_raw_fd(), request: PERF_EVENT_IOC_ENABLE, argument: 0 };
+    make("ioctl(PERF_EVENT_IOC_ENABLE)", call).map(drop)
+}
+
+fn empty() -> bpf_attr {
+    // SAFETY: a union of plain numbers, for which zero is a value; the kernel wants what a call does not use to be zero.
+    unsafe { zeroed() }
+}
+
+fn descriptor(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// Sizes in calls are 32 bits. One that does not fit becomes one that the kernel refuses.
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn bpf(name: &'static str, cmd: bpf_cmd, attr: &mut bpf_attr) -> Result<i64> {
+    make(name, Call::Bpf { cmd, attr })
+}
+
+fn bpf_fd(name: &'static str, cmd: bpf_cmd, attr: &mut bpf_attr) -> Result<OwnedFd> {
+    fd(name, Call::Bpf { cmd, attr })
+}
+
+/// A call that returns a new descriptor. All that are made here are close-on-exec.
+fn fd(name: &'static str, call: Call<'_>) -> Result<OwnedFd> {
+    let fd = make(name, call)?;
+    let fd = RawFd::try_from(fd).map_err(|_| SysError { call: name, errno: Errno::BADF })?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn make(name: &'static str, mut call: Call<'_>) -> Result<i64> {
+    #[cfg(test)]
+    if let Some(result) = fake::answer(&mut call) {
+        return result.map_err(|errno| SysError { call: name, errno });
+    }
+    let result = match &mut call {
+        Call::Bpf { cmd, attr } => {
+            // SAFETY: the attribute is a whole `bpf_attr`; what it points to is borrowed by our caller until the call returns.
+            unsafe { libc::syscall(libc::SYS_bpf, *cmd as u32, &raw mut **attr, size_of::<bpf_attr>()) }
+        }
+        Call::PerfEventOpen { attr, cpu } => {
+            // SAFETY: the attribute is a whole `perf_event_attr` that says its own size.
+            unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut **attr, -1, *cpu, -1, PERF_FLAG_FD_CLOEXEC) }
+        }
+        Call::PerfEventIoctl { event, request, argument } => {
+            // SAFETY: both requests take a number, not a pointer.
+            unsafe { libc::syscall(libc::SYS_ioctl, *event, *request, *argument) }
+        }
+    };
+    if result < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+        return Err(SysError { call: name, errno });
+    }
+    Ok(result)
+}
+
+/// Calls answered by a test instead of the kernel.
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::cell::RefCell;
+
+    use rustix::io::Errno;
+
+    use super::Call;
+
+    type Answer = Box<dyn FnMut(&mut Call<'_>) -> Option<Result<i64, Errno>>>;
+
+    thread_local! {
+        static ANSWER: RefCell<Option<Answer>> = const { RefCell::new(None) };
+    }
+
+    /// Ends the fake when dropped.
+    pub(crate) struct Installed;
+
+    impl Drop for Installed {
+        fn drop(&mut self) {
+            ANSWER.with(|answer| *answer.borrow_mut() = None);
+        }
+    }
+
+    /// From now on this thread's calls are answered by `answer`; where it returns `None`, by the kernel.
+    pub(crate) fn install(answer: impl FnMut(&mut Call<'_>) -> Option<Result<i64, Errno>> + 'static) -> Installed {
+        ANSWER.with(|cell| *cell.borrow_mut() = Some(Box::new(answer)));
+        Installed
+    }
+
+    pub(super) fn answer(call: &mut Call<'_>) -> Option<Result<i64, Errno>> {
+        ANSWER.with(|cell| cell.borrow_mut().as_mut().and_then(|answer| answer(call)))
+    }
+
+    /// A new descriptor that is no kernel object of BPF, as the kernel would return one.
+    pub(crate) fn descriptor() -> i64 {
+        use std::os::fd::IntoRawFd as _;
+        std::fs::File::open("/dev/null").map_or(-1, |file| file.into_raw_fd().into())
+    }
+}

@@ -1,0 +1,168 @@
+//! What tests of the kernel's side share: a lock, small programs written by hand, and the system calls that trigger them.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fs::File, os::fd::AsRawFd as _};
+
+use aya_obj::generated::bpf_insn;
+use portcullis_ebpf::{
+    Compiled, Hook, MapKind, MapRef, MapSpec, Needs, Probe, Program, Stream,
+    counters::{Counter, Layout, StreamCounter},
+    gate,
+    kernel::syscalls,
+    output::SpanEntry,
+};
+
+/// Tests that attach programs run one at a time, also those of other processes. `None` where the kernel does not let us.
+pub(crate) fn lock() -> Option<File> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open("/tmp/portcullis-tests.lock").unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    Some(file)
+}
+
+/// The descriptors of this process that are BPF objects or perf events, as /proc shows them.
+pub(crate) fn kernel_objects() -> Vec<String> {
+    let own = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let names = own.map(|target| target.to_string_lossy().into_owned());
+    let mut objects: Vec<_> = names.filter(|n| n.contains("bpf") || n.contains("perf_event")).collect();
+    objects.sort();
+    objects
+}
+
+/// Calls getppid(2) `count` times on this thread.
+pub(crate) fn getppid(count: u64) {
+    for _ in 0..count {
+        // SAFETY: a call without arguments that touches nothing.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+}
+
+pub(crate) fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> bpf_insn {
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(dst, src), off, imm }
+}
+
+/// Instructions with maps and, for jumps to the end, places to fill in.
+#[derive(Default)]
+pub(crate) struct Assembler {
+    insns: Vec<bpf_insn>,
+    maps: Vec<(usize, MapRef)>,
+    to_end: Vec<usize>,
+}
+
+impl Assembler {
+    pub(crate) fn op(&mut self, code: u8, dst: u8, src: u8, off: i16, imm: i32) -> &mut Self {
+        self.insns.push(insn(code, dst, src, off, imm));
+        self
+    }
+
+    /// `dst = &value[offset]` of a map of one element.
+    pub(crate) fn value(&mut self, dst: u8, map: MapRef, offset: u32) -> &mut Self {
+        self.maps.push((self.insns.len(), map));
+        // BPF_PSEUDO_MAP_VALUE
+        self.op(0x18, dst, 2, 0, 0).op(0, 0, 0, 0, offset as i32)
+    }
+
+    /// `dst = map`.
+    pub(crate) fn map(&mut self, dst: u8, map: MapRef) -> &mut Self {
+        self.maps.push((self.insns.len(), map));
+        // BPF_PSEUDO_MAP_FD
+        self.op(0x18, dst, 1, 0, 0).op(0, 0, 0, 0, 0)
+    }
+
+    /// A jump to the end.
+    pub(crate) fn end_if(&mut self, code: u8, dst: u8, imm: i32) -> &mut Self {
+        self.to_end.push(self.insns.len());
+        self.op(code, dst, 0, 0, imm)
+    }
+
+    /// `*(u64 *)&value[offset] += 1`, atomically.
+    pub(crate) fn bump(&mut self, map: MapRef, offset: u32) -> &mut Self {
+        self.value(1, map, offset).op(0xb7, 2, 0, 0, 1).op(0xdb, 1, 2, 0, 0)
+    }
+
+    /// `return 0`, where all jumps to the end go.
+    pub(crate) fn finish(&mut self, name: &str, hook: Hook) -> Program {
+        for at in std::mem::take(&mut self.to_end) {
+            self.insns[at].off = (self.insns.len() - at - 1) as i16;
+        }
+        self.op(0xb7, 0, 0, 0, 0).op(0x95, 0, 0, 0, 0);
+        let (insns, maps) = (self.insns.clone(), self.maps.clone());
+        Program { name: name.to_owned(), hook, probes: vec![0], insns, maps, listing: format!("listing of {name}") }
+    }
+}
+
+pub(crate) fn layout() -> Layout {
+    Layout { cpus: 1, probes: 1, streams: 1 }
+}
+
+/// For getppid(2) on the calling thread: counts a hit, opens a span, and emits a record of its stream, if the gate bit is open.
+pub(crate) fn counting(hook: Hook, bit: Option<u8>) -> Program {
+    let layout = layout();
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    let mut a = Assembler::default();
+    a.op(0xbf, 6, 1, 0, 0);
+    if let Some(bit) = bit {
+        a.value(7, MapRef::Gate, gate::WORD).op(0x79, 7, 7, 0, 0).op(0x77, 7, 0, 0, bit.into()).op(0x57, 7, 0, 0, 1);
+        a.value(9, MapRef::Gate, gate::generation(bit)).op(0x79, 9, 9, 0, 0);
+    } else {
+        a.op(0xb7, 7, 0, 0, 1).op(0xb7, 9, 0, 0, 0);
+    }
+    // r0 = thread id
+    a.op(0x85, 0, 0, 0, 14).op(0xbc, 0, 0, 0, 0).end_if(0x56, 0, tid);
+    if !matches!(hook, Hook::PerfTracepoint { .. }) {
+        let number = syscalls::number("getppid").unwrap() as i32;
+        a.op(0x79, 8, 6, 8, 0).end_if(0x55, 8, number);
+    }
+    // if (!open) { hits_closed++; return }
+    let closed = layout.probe(0, Counter::HitsClosed);
+    a.op(0x55, 7, 0, 5, 0).bump(MapRef::Counters, closed).end_if(0x05, 0, 0);
+    a.bump(MapRef::Counters, layout.probe(0, Counter::Hits));
+    // key at -8, { generation, time } at -24
+    let hash_update = 2;
+    a.op(0x62, 10, 0, -8, tid).op(0x7b, 10, 9, -24, 0).op(0x85, 0, 0, 0, 5).op(0x7b, 10, 0, -16, 0);
+    a.map(1, MapRef::Span(0)).op(0xbf, 2, 10, 0, 0).op(0x07, 2, 0, 0, -8);
+    a.op(0xbf, 3, 10, 0, 0).op(0x07, 3, 0, 0, -24).op(0xb7, 4, 0, 0, 0).op(0x85, 0, 0, 0, hash_update);
+    a.bump(MapRef::Counters, layout.stream(0, StreamCounter::Attempted));
+    // ringbuf_output(ring, &span, 16, BPF_RB_NO_WAKEUP)
+    a.map(1, MapRef::Ring)
+        .op(0xbf, 2, 10, 0, 0)
+        .op(0x07, 2, 0, 0, -24)
+        .op(0xb7, 3, 0, 0, 16)
+        .op(0xb7, 4, 0, 0, 1)
+        .op(0x85, 0, 0, 0, 130);
+    a.end_if(0x55, 0, 0);
+    a.bump(MapRef::Counters, layout.stream(0, StreamCounter::Emitted));
+    a.finish("counting", hook)
+}
+
+/// A plugin with these programs, one span probe and one stream.
+pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
+    let spec = |map, kind, key_size, value_size, max_entries| MapSpec { map, kind, key_size, value_size, max_entries };
+    Compiled {
+        programs,
+        maps: vec![
+            spec(MapRef::Counters, MapKind::MappedArray, 4, layout().value_size(), 1),
+            spec(MapRef::Ring, MapKind::RingBuf, 0, 0, 0),
+            spec(MapRef::Span(0), MapKind::Hash, 4, size_of::<SpanEntry>() as u32, 64),
+        ],
+        streams: vec![Stream { name: "calls".to_owned(), fields: Vec::new(), size: 16 }],
+        probes: vec![Probe { name: "calls".to_owned(), attach: vec!["span:syscall:getppid".to_owned()], span: true }],
+        counters: layout(),
+        needs: Needs::default(),
+        missing: Vec::new(),
+    }
+}
+
+pub(crate) fn sys_enter() -> Hook {
+    Hook::TpBtf { name: "sys_enter".to_owned() }
+}
+
+/// A descriptor that is no BPF object.
+pub(crate) fn null() -> File {
+    let file = File::open("/dev/null").unwrap();
+    assert!(file.as_raw_fd() > 2);
+    file
+}

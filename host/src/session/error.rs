@@ -1,0 +1,87 @@
+//! Why a session did not come to be.
+
+use portcullis_ebpf::{Compiled, Hook, Program};
+
+use crate::kernel::{LoadError, MapError, attach::AttachError};
+
+/// Nothing was recorded, and nothing is left in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// More plugins than the gate has bits.
+    #[error("{0} plugins in one run: {max} at most", max = portcullis_ebpf::gate::BITS)]
+    TooManyPlugins(usize),
+    /// The scope is that of a command, and nothing follows the command's children.
+    #[error("a run in the scope of a command needs programs that follow its children: a bug of Portcullis, please report it")]
+    NoTracker,
+    /// A map of the session.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A map of a plugin.
+    #[error("plugin `{plugin}`: {source}")]
+    PluginMap {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        source: MapError,
+    },
+    /// One of the session's own programs.
+    #[error("the program `{program}`, which follows the processes of the command: {reason}")]
+    Tracker {
+        /// The program.
+        program: String,
+        /// Why.
+        reason: String,
+    },
+    /// A program of a plugin was not loaded.
+    #[error("plugin `{plugin}`, {probes}: {source}")]
+    Load {
+        /// The plugin.
+        plugin: String,
+        /// Its probes that the program serves, in words.
+        probes: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// A program of a plugin was not attached.
+    #[error("plugin `{plugin}`, {probes}: cannot attach to {point}: {source}")]
+    Attach {
+        /// The plugin.
+        plugin: String,
+        /// Its probes that the program serves, in words.
+        probes: String,
+        /// Where it should attach.
+        point: String,
+        /// Why not.
+        source: AttachError,
+    },
+}
+
+impl Error {
+    pub(super) fn load(plugin: &str, compiled: &Compiled, program: &Program, source: LoadError) -> Error {
+        Error::Load { plugin: plugin.to_owned(), probes: probes(compiled, program), source }
+    }
+
+    pub(super) fn attach(plugin: &str, compiled: &Compiled, program: &Program, source: AttachError) -> Error {
+        Error::Attach { plugin: plugin.to_owned(), probes: probes(compiled, program), point: point(&program.hook), source }
+    }
+}
+
+/// The probes that a program serves: at most three by name.
+fn probes(compiled: &Compiled, program: &Program) -> String {
+    let names: Vec<_> = program.probes.iter().filter_map(|i| compiled.probes.get(*i)).map(|p| format!("`{}`", p.name)).collect();
+    match names.as_slice() {
+        [] => format!("program `{}`", program.name),
+        [one] => format!("probe {one}"),
+        [a, b] => format!("probes {a} and {b}"),
+        [a, b, c] => format!("probes {a}, {b} and {c}"),
+        [a, b, rest @ ..] => format!("probes {a}, {b} and {} more", rest.len()),
+    }
+}
+
+/// A hook in the notation of attach points.
+pub(super) fn point(hook: &Hook) -> String {
+    match hook {
+        Hook::TpBtf { name } | Hook::RawTp { name } => format!("rawtracepoint:{name}"),
+        Hook::PerfTracepoint { category, name } => format!("tracepoint:{category}:{name}"),
+    }
+}

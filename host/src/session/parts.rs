@@ -1,0 +1,188 @@
+//! Everything of a session that is in the kernel, whatever its state.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use portcullis_ebpf::{Compiled, Kernel as _, MapRef, Program, processes};
+
+use super::{Config, Error, Plugin};
+use crate::{
+    contract::{Interval, ProbeCounts, StreamCounts},
+    kernel::{
+        Counters, Gate, Grace, LoadError, MapError, Processes, Ring, RunningKernel, SysError,
+        attach::{self, AttachError, Link},
+        map,
+        program::{self, LoadedProgram},
+        spans::Spans,
+    },
+};
+
+/// What a session owns. Fields are dropped in this order: links before what their programs use, the trackers' last.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) plugins: Vec<PluginParts>,
+    pub(super) tracker: Vec<Installed>,
+    pub(super) gate: Gate,
+    /// The programs are compiled for the gate.
+    pub(super) gated: bool,
+    pub(super) grace: Arc<Grace>,
+    pub(super) processes: Arc<Processes>,
+}
+
+/// What one plugin owns.
+#[derive(Debug)]
+pub(super) struct PluginParts {
+    pub(super) name: String,
+    pub(super) compiled: Compiled,
+    pub(super) programs: Vec<Installed>,
+    pub(super) counters: Option<Counters>,
+    pub(super) ring: Option<Ring>,
+    pub(super) spans: BTreeMap<usize, Spans>,
+    /// It was closed before the others.
+    pub(super) closing: Option<Closing>,
+}
+
+/// A plugin that was closed alone.
+#[derive(Debug)]
+pub(super) struct Closing {
+    /// When its bit was closed; `None` without a gate.
+    pub(super) interval: Option<Interval>,
+    /// Waits for the programs in flight and detaches.
+    pub(super) detaching: Option<JoinHandle<()>>,
+}
+
+/// A program, loaded and perhaps attached.
+#[derive(Debug)]
+pub(super) struct Installed {
+    /// Before the program: dropped first.
+    pub(super) link: Option<Link>,
+    pub(super) loaded: LoadedProgram,
+    pub(super) program: Program,
+}
+
+impl Installed {
+    pub(super) fn attach(&mut self, kernel: &RunningKernel) -> Result<(), AttachError> {
+        self.link = Some(attach::attach(&self.program.hook, self.loaded.as_fd(), kernel)?);
+        Ok(())
+    }
+}
+
+impl Parts {
+    /// Makes every map and loads every program.
+    pub(super) fn load(plugins: Vec<Plugin>, config: Config, kernel: &RunningKernel) -> Result<Parts, Error> {
+        map::raise_memlock();
+        let processes = Arc::new(Processes::create()?);
+        processes.mark(std::process::id(), processes::OWN);
+        let mut parts = Parts {
+            plugins: Vec::with_capacity(plugins.len()),
+            tracker: Vec::with_capacity(config.tracker.len()),
+            gate: Gate::create()?,
+            gated: config.gate,
+            grace: Arc::new(Grace::create()?),
+            processes,
+        };
+        for program in config.tracker {
+            let loaded = parts.load_program(&program, None, kernel);
+            let loaded = loaded.map_err(|e| Error::Tracker { program: program.name.clone(), reason: e.to_string() })?;
+            parts.tracker.push(Installed { link: None, loaded, program });
+        }
+        for plugin in plugins {
+            let name = plugin.name.clone();
+            let mut made = PluginParts::new(plugin).map_err(|source| Error::PluginMap { plugin: name, source })?;
+            for program in std::mem::take(&mut made.compiled.programs) {
+                let loaded = parts.load_program(&program, Some(&made), kernel);
+                let loaded = loaded.map_err(|source| Error::load(&made.name, &made.compiled, &program, source))?;
+                made.programs.push(Installed { link: None, loaded, program });
+            }
+            parts.plugins.push(made);
+        }
+        Ok(parts)
+    }
+
+    fn load_program(
+        &self,
+        program: &Program,
+        plugin: Option<&PluginParts>,
+        kernel: &RunningKernel,
+    ) -> Result<LoadedProgram, LoadError> {
+        program::load(program, kernel.btf(), |map| match map {
+            MapRef::Gate => Some(self.gate.fd()),
+            MapRef::Processes => Some(self.processes.fd()),
+            _ => plugin?.fd(map),
+        })
+    }
+
+    /// The links of the session's plugins, to be detached.
+    pub(super) fn take_links(&mut self) -> Vec<Link> {
+        self.plugins.iter_mut().flat_map(PluginParts::take_links).collect()
+    }
+
+    /// Waits for the plugins that were closed alone.
+    pub(super) fn join_closing(&mut self) {
+        for closing in self.plugins.iter_mut().filter_map(|plugin| plugin.closing.as_mut()) {
+            if let Some(thread) = closing.detaching.take() {
+                // It cannot panic, and if it did, its links are gone as well.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Parts {
+    /// All perf events would be closed one after another else, at up to 100 ms each.
+    fn drop(&mut self) {
+        attach::detach(self.take_links());
+        self.join_closing();
+        attach::detach(self.tracker.iter_mut().filter_map(|own| own.link.take()).collect());
+    }
+}
+
+impl PluginParts {
+    fn new(plugin: Plugin) -> Result<PluginParts, MapError> {
+        let Plugin { name, compiled, ring: size } = plugin;
+        let (mut counters, mut ring, mut spans) = (None, None, BTreeMap::new());
+        for spec in &compiled.maps {
+            match spec.map {
+                MapRef::Counters => counters = Some(Counters::create(compiled.counters, spec.value_size)?),
+                MapRef::Ring => ring = Some(Ring::create(size)?),
+                MapRef::Span(probe) => {
+                    spans.insert(probe, Spans::create(spec)?);
+                }
+                // The session's, not the plugin's.
+                MapRef::Gate | MapRef::Processes => {}
+            }
+        }
+        Ok(PluginParts { name, compiled, programs: Vec::new(), counters, ring, spans, closing: None })
+    }
+
+    fn fd(&self, map: MapRef) -> Option<BorrowedFd<'_>> {
+        match map {
+            MapRef::Counters => self.counters.as_ref().map(Counters::fd),
+            MapRef::Ring => self.ring.as_ref().map(|ring| ring.as_fd()),
+            MapRef::Span(probe) => self.spans.get(&probe).map(Spans::fd),
+            MapRef::Gate | MapRef::Processes => None,
+        }
+    }
+
+    pub(super) fn take_links(&mut self) -> Vec<Link> {
+        self.programs.iter_mut().filter_map(|program| program.link.take()).collect()
+    }
+
+    /// What its programs have counted so far, without spans in flight.
+    pub(super) fn counts(&self) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
+        let Some(counters) = &self.counters else { return (Vec::new(), Vec::new()) };
+        let probes = self.compiled.probes.iter().enumerate().map(|(i, probe)| counters.probe(i, probe));
+        let streams = (0..self.compiled.streams.len()).map(|i| counters.stream(i));
+        (probes.collect(), streams.collect())
+    }
+
+    /// How often the kernel skipped one of its programs.
+    pub(super) fn misses(&self) -> Result<Vec<(&Program, u64)>, SysError> {
+        let misses = self.programs.iter().map(|p| Ok((&p.program, p.loaded.info()?.recursion_misses)));
+        misses.collect()
+    }
+}

@@ -1,0 +1,304 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::fd::AsFd as _;
+
+use portcullis_ebpf::{Hook, MapRef, processes};
+use rustix::io::Errno;
+
+use super::*;
+use crate::kernel::{
+    sys::{Call, fake},
+    testing::{Assembler, compiled, counting, getppid, kernel_objects, lock, sys_enter},
+};
+
+const RING: u32 = 1 << 20;
+
+fn plugin(name: &str, programs: Vec<Program>) -> Plugin {
+    Plugin { name: name.to_owned(), compiled: compiled(programs), ring: RING }
+}
+
+fn config(gate: bool) -> Config {
+    Config { gate, scope: Scope::System, tracker: Vec::new() }
+}
+
+fn session(plugins: Vec<Plugin>, gate: bool) -> Compiled {
+    Compiled::new(plugins, config(gate)).unwrap()
+}
+
+fn hits(counts: &(Vec<crate::contract::ProbeCounts>, Vec<crate::contract::StreamCounts>)) -> (u64, u64) {
+    (counts.0[0].hits, counts.0[0].hits_closed)
+}
+
+/// Nothing is recorded before the opening but `hits_closed`, every call is after it, and none after the close; the intervals stand
+/// in the order of the events.
+#[test]
+fn gate_decides() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    for hook in [sys_enter(), Hook::RawTp { name: "sys_enter".to_owned() }] {
+        let session = session(vec![plugin("one", vec![counting(hook, Some(0))])], true);
+        let mut attached = session.load(&kernel).unwrap().attach().unwrap();
+        let mut ring = attached.take_ring(0).unwrap();
+        assert!(attached.take_ring(0).is_none());
+        getppid(100);
+        assert!(ring.is_drained());
+        let open = attached.open();
+        assert_eq!(hits(&open.counts(0)), (0, 100));
+        getppid(1000);
+        assert_eq!(hits(&open.counts(0)), (1000, 100));
+        let (attached, opened) = (open.attached(), open.interval().unwrap());
+        assert_eq!(ring.read(10, |record| assert_eq!(record.len(), 16)), 10);
+        let closed = open.close();
+        getppid(10);
+        let counts = closed.counts(0).unwrap();
+        assert_eq!(hits(&counts), (1000, 110));
+        assert_eq!((counts.1[0].attempted, counts.1[0].emitted), (1000, 1000));
+        let mut times = Vec::new();
+        let read = ring.read(usize::MAX, |record| times.push(u64::from_ne_bytes(record[8..16].try_into().unwrap())));
+        assert_eq!(read, 990);
+        assert!(ring.is_drained());
+        let shut = closed.interval().unwrap();
+        let order = [
+            attached.earliest,
+            attached.latest,
+            opened.earliest,
+            opened.latest,
+            shut.earliest,
+            shut.latest,
+            closed.quiesced().unwrap(),
+        ];
+        assert!(order.is_sorted(), "{order:?}");
+        assert!(opened.latest - opened.earliest < 1_000_000, "{opened:?}");
+        assert!(times.iter().all(|time| (opened.earliest..shut.latest).contains(time)));
+        assert_eq!(closed.misses().unwrap(), []);
+        closed.detach();
+    }
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// A span that has no exit is listed with thread and age, and counted; entries of an earlier generation are not.
+#[test]
+fn spans_in_flight() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    for gate in [true, false] {
+        let session = session(vec![plugin("one", vec![counting(sys_enter(), gate.then_some(0))])], gate);
+        let open = session.load(&kernel).unwrap().attach().unwrap().open();
+        assert_eq!(open.interval().is_some(), gate);
+        getppid(3);
+        let closed = open.close();
+        let in_flight = closed.in_flight(0).unwrap();
+        assert_eq!(in_flight.len(), 1);
+        assert_eq!(in_flight[0].tid, rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned());
+        assert!((1..1_000_000_000).contains(&in_flight[0].age), "{in_flight:?}");
+        assert_eq!(closed.counts(0).unwrap().0[0].in_flight, 1);
+        assert_eq!(closed.interval().is_some(), gate);
+        if gate {
+            // As a reopening would.
+            closed.parts.gate.renew(0);
+            assert_eq!(closed.in_flight(0).unwrap(), []);
+        }
+        assert_eq!(closed.in_flight(7).unwrap(), []);
+    }
+}
+
+/// One plugin closes and leaves while the other goes on; closing it again changes nothing.
+#[test]
+fn one_plugin_closes() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    for gate in [true, false] {
+        let bit = |bit| gate.then_some(bit);
+        let plugins =
+            vec![plugin("one", vec![counting(sys_enter(), bit(0))]), plugin("two", vec![counting(sys_enter(), bit(1))])];
+        let mut open = session(plugins, gate).load(&kernel).unwrap().attach().unwrap().open();
+        getppid(10);
+        let interval = open.close_plugin(0);
+        assert_eq!(interval.is_some(), gate);
+        assert_eq!(open.close_plugin(0), interval);
+        assert_eq!(open.close_plugin(9), None);
+        open.parts.join_closing();
+        getppid(5);
+        let closed = open.close();
+        assert_eq!(hits(&closed.counts(0).unwrap()), (10, 0));
+        assert_eq!(hits(&closed.counts(1).unwrap()), (15, 0));
+        assert_eq!(closed.plugin_interval(0), interval);
+        assert_eq!(closed.plugin_interval(1), closed.interval());
+        closed.detach();
+    }
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// Without a gate every call counts from the attaching to the close, and both intervals are absent.
+#[test]
+fn without_a_gate() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let attached =
+        session(vec![plugin("one", vec![counting(sys_enter(), None)])], false).load(&kernel).unwrap().attach().unwrap();
+    getppid(5);
+    let open = attached.open();
+    getppid(6);
+    let closed = open.close();
+    getppid(7);
+    assert_eq!(hits(&closed.counts(0).unwrap()), (11, 0));
+    assert_eq!((closed.interval(), closed.plugin_interval(0)), (None, None));
+    assert!(closed.quiesced().is_ok());
+}
+
+/// A plugin's program on a tracepoint of the perf kind works by the same gate.
+#[test]
+fn perf_tracepoint() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let hook = Hook::PerfTracepoint { category: "syscalls".to_owned(), name: "sys_enter_getppid".to_owned() };
+    let attached = session(vec![plugin("one", vec![counting(hook, Some(0))])], true).load(&kernel).unwrap().attach().unwrap();
+    getppid(3);
+    let open = attached.open();
+    getppid(4);
+    let closed = open.close();
+    getppid(5);
+    assert_eq!(hits(&closed.counts(0).unwrap()), (4, 8));
+    closed.detach();
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// When the last of many programs cannot attach, the error names plugin, probe, point and cause, the gate never opened, and
+/// nothing is left.
+#[test]
+fn all_or_nothing() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let check = |hook: Hook, expect: &str| {
+        let last = counting(hook, Some(1));
+        let plugins = vec![plugin("first", vec![counting(sys_enter(), Some(0)); 20]), plugin("last", vec![last])];
+        let error = session(plugins, true).load(&kernel).unwrap().attach().unwrap_err();
+        assert_eq!(error.to_string(), expect);
+        assert_eq!(kernel_objects(), Vec::<String>::new());
+    };
+    check(
+        Hook::RawTp { name: "no_such_point".to_owned() },
+        "plugin `last`, probe `calls`: cannot attach to rawtracepoint:no_such_point: this kernel has no raw tracepoint `no_such_point`",
+    );
+    check(
+        Hook::PerfTracepoint { category: "sched".to_owned(), name: "no_such_point".to_owned() },
+        "plugin `last`, probe `calls`: cannot attach to tracepoint:sched:no_such_point: this kernel has no tracepoint \
+         `sched:no_such_point`",
+    );
+}
+
+/// The kernel refuses the nth attach: the error carries call and errno, and nothing is left.
+#[test]
+fn attach_refused() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let loaded = session(vec![plugin("one", vec![counting(sys_enter(), Some(0)); 3])], true).load(&kernel).unwrap();
+    let mut left = 2;
+    let _fake = fake::install(move |call| match call {
+        Call::Bpf { cmd: aya_obj::generated::bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, .. } if left == 0 => Some(Err(Errno::MFILE)),
+        Call::Bpf { cmd: aya_obj::generated::bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, .. } => {
+            left -= 1;
+            None
+        }
+        _ => None,
+    });
+    let error = loaded.attach().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "plugin `one`, probe `calls`: cannot attach to rawtracepoint:sys_enter: bpf(BPF_RAW_TRACEPOINT_OPEN): Too many open files \
+         (os error 24); too many open files: raise the limit (ulimit -n), or use fewer probes"
+    );
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// A program that the verifier refuses is told with its listing and the verifier's reason.
+#[test]
+fn refused_by_the_verifier() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    // r0 = *(u64 *)(r0 + 0): r0 was never set.
+    let program = Assembler::default().op(0x79, 0, 0, 0, 0).finish("wrong", sys_enter());
+    let error = session(vec![plugin("one", vec![program])], true).load(&kernel).unwrap_err().to_string();
+    assert!(
+        error.starts_with("plugin `one`, probe `calls`: the kernel refused the program `wrong` (bpf(BPF_PROG_LOAD): "),
+        "{error}"
+    );
+    for part in ["a bug of Portcullis, not of the plugin", "listing of wrong", "R0 !read_ok"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// The session's own program fills the process table while the gate is closed; the host is marked from the start.
+#[test]
+fn tracker_works_with_the_gate_closed() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let own = std::process::id();
+    // processes[7] = 2 at every system call.
+    let mut tracker = Assembler::default();
+    tracker.value(1, MapRef::Processes, 7).op(0xb7, 2, 0, 0, i32::from(processes::IN_SCOPE)).op(0x73, 1, 2, 0, 0);
+    let tracker = vec![tracker.finish("tracker", sys_enter())];
+    let config = Config { gate: true, scope: Scope::Marked, tracker };
+    let plugins = vec![plugin("one", vec![counting(sys_enter(), Some(0))])];
+    let loaded = Compiled::new(plugins, config).unwrap().load(&kernel).unwrap();
+    let table = loaded.processes();
+    assert_eq!((table.marks(own), table.marks(7)), (processes::OWN, 0));
+    let attached = loaded.attach().unwrap();
+    getppid(1);
+    assert_eq!(table.marks(7), processes::IN_SCOPE);
+    table.mark(own, processes::IN_SCOPE);
+    table.unmark(own, processes::OWN);
+    assert_eq!(table.marks(own), processes::IN_SCOPE);
+    table.mark(u32::MAX, processes::OWN);
+    assert_eq!(table.marks(u32::MAX), 0);
+    drop(attached);
+    drop(table);
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+}
+
+/// Sessions that cannot be are refused before anything is made.
+#[test]
+fn impossible_sessions() {
+    let plugins = (0..65).map(|i| plugin(&i.to_string(), Vec::new())).collect();
+    assert_eq!(Compiled::new(plugins, config(true)).unwrap_err().to_string(), "65 plugins in one run: 64 at most");
+    let marked = Config { gate: true, scope: Scope::Marked, tracker: Vec::new() };
+    assert!(matches!(Compiled::new(Vec::new(), marked).unwrap_err(), Error::NoTracker));
+}
+
+/// A program that is in flight over the close is waited for: nothing changes after the end of the grace period.
+#[test]
+fn nothing_changes_after_the_grace_period() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    for _ in 0..20 {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (send, receive) = std::sync::mpsc::channel();
+        let busy = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                send.send(counting(sys_enter(), Some(0))).unwrap();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    getppid(1);
+                }
+            }
+        });
+        let session = session(vec![plugin("one", vec![receive.recv().unwrap()])], true);
+        let mut attached = session.load(&kernel).unwrap().attach().unwrap();
+        let mut ring = attached.take_ring(0).unwrap();
+        let open = attached.open();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let closed = open.close();
+        let before = closed.counts(0).unwrap();
+        assert!(before.0[0].hits > 0);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let after = closed.counts(0).unwrap();
+        assert_eq!((before.0[0].hits, before.1), (after.0[0].hits, after.1));
+        assert!(after.0[0].hits_closed > before.0[0].hits_closed);
+        ring.read(usize::MAX, |_| {});
+        assert!(ring.is_drained());
+        assert!(ring.as_fd().try_clone_to_owned().is_ok());
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        busy.join().unwrap();
+    }
+}
