@@ -15,7 +15,8 @@ use crate::{
 /// The plugin's program, as [`Plugin::configure`](crate::Plugin::configure) puts it together.
 #[derive(Default)]
 pub struct Program {
-    declared: Declared,
+    probes: Vec<Probe>,
+    timers: Vec<Timer>,
     pub(crate) streams: Vec<Rc<Link>>,
     pub(crate) tables: Tables,
 }
@@ -23,15 +24,15 @@ pub struct Program {
 impl Program {
     /// Adds a probe. Its name must be unique within the plugin.
     pub fn probe(&mut self, probe: Probe) -> &mut Program {
-        self.declared.probes.push(probe);
+        self.probes.push(probe);
         self
     }
 
     /// Asks for [`Plugin::tick`](crate::Plugin::tick) every `period` from the opening of the gate. At least 1 ms; periods past
     /// 584 years count as that.
     pub fn timer(&mut self, period: Duration) -> TimerNumber {
-        let number = number(self.declared.timers.len());
-        self.declared.timers.push(Timer { period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) });
+        let number = number(self.timers.len());
+        self.timers.push(Timer { period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) });
         TimerNumber(number)
     }
 
@@ -50,13 +51,7 @@ impl Program {
 
     /// What the host gets to see of it, and what remains.
     pub(crate) fn into_parts(self) -> (Declared, Vec<Rc<Link>>, Tables) {
-        (self.declared, self.streams, self.tables)
-    }
-}
-
-impl Default for Declared {
-    fn default() -> Declared {
-        Declared { probes: Vec::new(), timers: Vec::new() }
+        (Declared { probes: self.probes, timers: self.timers }, self.streams, self.tables)
     }
 }
 
