@@ -1,1 +1,410 @@
-//! stub
+//! Needs against grants: what a plugin's programs do, as the compiler found it, and what its bundle lets them do.
+//!
+//! A need that is not granted refuses the run before anything is loaded, and the refusal says what to write to grant it. The
+//! identity of the running task (pid, tid, uid, gid, comm, cpu, times) needs no grant.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Write},
+};
+
+use portcullis_ebpf::{
+    DataClass, Needs,
+    needs::{AttachNeed, DataNeed},
+};
+
+use crate::output::clean;
+
+/// What one plugin may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grants {
+    /// Globs over the whole text of an attach point, `KIND:TARGET`: `*` is any text, `?` any one character.
+    pub probes: Vec<String>,
+    /// The data that it may read.
+    pub read: BTreeSet<DataClass>,
+    /// Who says so, and therefore where more can be granted.
+    pub by: GrantedBy,
+}
+
+/// Where grants are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantedBy {
+    /// In the bundle's manifest.
+    Manifest,
+    /// As flags of the command line, for a plugin that is run alone.
+    CommandLine,
+}
+
+impl Grants {
+    /// A manifest's grants where it says nothing.
+    pub fn none() -> Grants {
+        Grants { probes: Vec::new(), read: BTreeSet::new(), by: GrantedBy::Manifest }
+    }
+
+    fn allow_point(&self, point: &str) -> bool {
+        self.probes.iter().any(|glob| glob_matches(glob, point))
+    }
+}
+
+/// A plugin needs what it is not granted. Its `Display` says what and why, and then what to write to grant it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Refused {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The attach points that no grant covers.
+    pub points: Vec<AttachNeed>,
+    /// The data that no grant covers.
+    pub data: Vec<DataNeed>,
+    /// What is granted.
+    pub grants: Grants,
+}
+
+/// Several plugins need what they are not granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
+pub struct Refusals(pub Vec<Refused>);
+
+/// Whether everything that `plugin` needs is granted.
+pub fn check(plugin: &str, needs: &Needs, grants: &Grants) -> Result<(), Refused> {
+    let points: Vec<_> = needs.attach.iter().filter(|need| !grants.allow_point(&need.point)).cloned().collect();
+    let data: Vec<_> = needs.data.iter().filter(|need| !grants.read.contains(&need.class)).cloned().collect();
+    if points.is_empty() && data.is_empty() {
+        return Ok(());
+    }
+    Err(Refused { plugin: plugin.into(), points, data, grants: grants.clone() })
+}
+
+/// [`check`] over all plugins of a bundle, so that one refusal names everything.
+pub fn check_all<'a>(plugins: impl IntoIterator<Item = (&'a str, &'a Needs, &'a Grants)>) -> Result<(), Refusals> {
+    let refused: Vec<_> = plugins.into_iter().filter_map(|(plugin, needs, grants)| check(plugin, needs, grants).err()).collect();
+    if refused.is_empty() { Ok(()) } else { Err(Refusals(refused)) }
+}
+
+impl Refused {
+    /// The grants with which the run would not have been refused.
+    pub fn wanted(&self) -> Grants {
+        let mut wanted = self.grants.clone();
+        wanted.probes.extend(globs(&self.points));
+        wanted.read.extend(self.data.iter().map(|need| need.class));
+        wanted
+    }
+
+    fn manifest_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = self.wanted();
+        write!(f, "to grant this, write in the bundle, below the `[[plugin]]` that is named \"{}\":\n\n", self.plugin)?;
+        write!(f, "    [plugin.grants]")?;
+        if !wanted.probes.is_empty() {
+            write!(f, "\n    probes = {}", list(wanted.probes.iter().map(String::as_str)))?;
+        }
+        if !wanted.read.is_empty() {
+            write!(f, "\n    read = {}", list(wanted.read.iter().map(|class| class.as_str())))?;
+        }
+        Ok(())
+    }
+
+    fn flags(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "to grant this, add to the command line:\n\n   ")?;
+        for glob in globs(&self.points) {
+            write!(f, " --allow-probes '{}'", glob.replace('\'', r"'\''"))?;
+        }
+        for need in &self.data {
+            write!(f, " --allow-read {}", need.class)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plugin \"{}\" needs more than it is granted", self.plugin)?;
+        for sentence in sentences(&self.points, &self.data) {
+            writeln!(f, "  it {sentence}")?;
+        }
+        match self.grants.by {
+            GrantedBy::Manifest => self.manifest_lines(f),
+            GrantedBy::CommandLine => self.flags(f),
+        }
+    }
+}
+
+/// What a plugin needs, as plain sentences without a subject: "reads the arguments of what it attaches to (...)".
+pub fn describe(needs: &Needs) -> Vec<String> {
+    let mut all = sentences(&needs.attach, &needs.data);
+    if needs.data.is_empty() {
+        all.push("reads nothing but who runs, where and when (pid, uid, comm, cpu, time)".into());
+    }
+    all
+}
+
+/// How many attach points of a probe a sentence names before it counts the rest.
+const NAMED: usize = 4;
+
+fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<String> {
+    let mut by_probe: Vec<(&str, Vec<&str>)> = Vec::new();
+    for need in points {
+        match by_probe.iter_mut().find(|(probe, _)| *probe == need.probe) {
+            Some((_, points)) => points.push(&need.point),
+            None => by_probe.push((&need.probe, vec![&need.point])),
+        }
+    }
+    let attach = by_probe.into_iter().map(|(probe, points)| {
+        let named = points.iter().take(NAMED).map(|point| clean::line(point)).collect::<Vec<_>>().join(", ");
+        match points.len().checked_sub(NAMED) {
+            None | Some(0) => format!("attaches to {named} (probe `{probe}`)"),
+            Some(more) => format!("attaches to {} points: {named} and {more} more (probe `{probe}`)", points.len()),
+        }
+    });
+    let data = data.iter().map(|need| {
+        let what = match need.class {
+            DataClass::Arguments => "the arguments and results of what it attaches to",
+            DataClass::UserMemory => "the memory of traced processes",
+            DataClass::KernelMemory => "the memory of the kernel",
+        };
+        format!("reads {what} (`{}` in probe `{}`)", clean::line(need.text.trim()), need.probe)
+    });
+    attach.chain(data).collect()
+}
+
+/// The fewest globs that grant all points and say something: single points while they are few, else what they have in common.
+fn globs(points: &[AttachNeed]) -> Vec<String> {
+    let mut by_probe: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for need in points {
+        by_probe.entry(&need.probe).or_default().insert(&need.point);
+    }
+    let mut all: Vec<String> = Vec::new();
+    for points in by_probe.values() {
+        let mut globs = Vec::new();
+        propose(&points.iter().copied().collect::<Vec<_>>(), 0, &mut globs);
+        for glob in globs {
+            if !all.contains(&glob) {
+                all.push(glob);
+            }
+        }
+    }
+    all
+}
+
+/// Proposes globs for sorted `points`, which agree in the first `at` bytes, one level of `:` at a time.
+fn propose(points: &[&str], at: usize, globs: &mut Vec<String>) {
+    if points.len() <= NAMED {
+        globs.extend(points.iter().map(ToString::to_string));
+        return;
+    }
+    let mut levels: Vec<(usize, Vec<&str>)> = Vec::new();
+    for point in points {
+        let level = point[at..].find(':').map_or(point.len(), |colon| at + colon + 1);
+        match levels.last_mut() {
+            Some((end, same)) if same[0].get(..*end) == point.get(..level) => same.push(point),
+            _ => levels.push((level, vec![point])),
+        }
+    }
+    if levels.len() <= NAMED && levels.iter().all(|(end, same)| same.len() == 1 || *end > at) {
+        return levels.iter().for_each(|(end, same)| propose(same, *end, globs));
+    }
+    let (first, last) = (points[0], points[points.len() - 1]);
+    // Sorted: what the first and the last have in common, all have.
+    let common = first.char_indices().zip(last.chars()).find(|((_, a), b)| a != b).map_or(first.len(), |((at, _), _)| at);
+    globs.push(format!("{}*", &first[..common]));
+}
+
+/// A list of TOML strings.
+fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut list = String::from("[");
+    for (position, text) in texts.enumerate() {
+        list.push_str(if position == 0 { "\"" } else { ", \"" });
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => list.extend(['\\', c]),
+                // Writing to a String does not fail.
+                c if clean::is_hidden(c) => _ = write!(list, "\\U{:08x}", c as u32),
+                c => list.push(c),
+            }
+        }
+        list.push('"');
+    }
+    list.push(']');
+    list
+}
+
+/// Whether `glob` fits the whole of `text`: `*` is any text, `?` any one character, all else itself.
+pub fn glob_matches(glob: &str, text: &str) -> bool {
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut g, mut t) = (0, 0);
+    // The last `*`, and how much of the text it takes: the one thing to change when what follows it does not fit.
+    let mut star = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some('*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => (g, t) = (g + 1, t + 1),
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    (g, t) = (at + 1, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn needs(points: &[(&str, &str)], data: &[(DataClass, &str, &str)]) -> Needs {
+        Needs {
+            attach: points
+                .iter()
+                .map(|(probe, point)| AttachNeed { point: point.to_string(), probe: probe.to_string() })
+                .collect(),
+            data: data
+                .iter()
+                .map(|(class, probe, text)| DataNeed { class: *class, probe: probe.to_string(), text: text.to_string() })
+                .collect(),
+        }
+    }
+
+    fn granted(probes: &[&str], read: &[DataClass], by: GrantedBy) -> Grants {
+        Grants { probes: probes.iter().map(ToString::to_string).collect(), read: read.iter().copied().collect(), by }
+    }
+
+    #[track_caller]
+    fn refused(needs: &Needs, grants: &Grants, expect: &str) {
+        let refused = check("opens", needs, grants).unwrap_err();
+        assert_eq!(refused.to_string(), expect);
+        // What it proposes grants everything.
+        check("opens", needs, &refused.wanted()).unwrap();
+    }
+
+    /// Globs fit whole texts, kind and all.
+    #[test]
+    fn globs_match_whole_texts() {
+        for (glob, text, expect) in [
+            ("*", "tracepoint:sched:sched_switch", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("span:syscall:open*", "span:syscall:openat", true),
+            ("span:syscall:open*", "span:syscall:reopen", false),
+            ("span:syscall:open", "span:syscall:openat", false),
+            ("tracepoint:*:sched_*", "tracepoint:sched:sched_switch", true),
+            ("tracepoint:*:*_exit", "tracepoint:sched:sched_process_exit", true),
+            ("tracepoint:*:*_exit", "tracepoint:sched:sched_exit_tp", false),
+            ("tracepoint:syscalls:sys_e????_read", "tracepoint:syscalls:sys_enter_read", true),
+            ("tracepoint:syscalls:sys_e????_read", "tracepoint:syscalls:sys_exit_read", false),
+            ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            ("?", "ü", true),
+            ("[a-z]", "a", false),
+        ] {
+            assert_eq!(glob_matches(glob, text), expect, "{glob} on {text}");
+        }
+    }
+
+    /// What is granted passes, and identity needs nothing.
+    #[test]
+    fn what_is_granted_passes() {
+        let opens = needs(&[("opens", "span:syscall:openat")], &[(DataClass::Arguments, "opens", "retval")]);
+        check("opens", &opens, &granted(&["span:*"], &[DataClass::Arguments], GrantedBy::Manifest)).unwrap();
+        let identity = needs(&[("opens", "span:syscall:openat")], &[]);
+        check("opens", &identity, &granted(&["*"], &[], GrantedBy::Manifest)).unwrap();
+    }
+
+    /// A refusal says what is needed where, and the lines that grant it; a point that is granted is not repeated.
+    #[test]
+    fn a_refusal_proposes_manifest_lines() {
+        let needs = needs(
+            &[("opens", "span:syscall:open"), ("opens", "span:syscall:openat"), ("reads", "tracepoint:syscalls:sys_enter_read")],
+            &[
+                (DataClass::Arguments, "opens", "retval"),
+                (DataClass::UserMemory, "opens", "str(entry.args.filename)\x1b"),
+                (DataClass::KernelMemory, "reads", "curtask"),
+            ],
+        );
+        refused(
+            &needs,
+            &granted(&["tracepoint:*"], &[DataClass::Arguments], GrantedBy::Manifest),
+            r#"plugin "opens" needs more than it is granted
+  it attaches to span:syscall:open, span:syscall:openat (probe `opens`)
+  it reads the memory of traced processes (`str(entry.args.filename)\x1b` in probe `opens`)
+  it reads the memory of the kernel (`curtask` in probe `reads`)
+to grant this, write in the bundle, below the `[[plugin]]` that is named "opens":
+
+    [plugin.grants]
+    probes = ["tracepoint:*", "span:syscall:open", "span:syscall:openat"]
+    read = ["arguments", "user-memory", "kernel-memory"]"#,
+        );
+    }
+
+    /// For a plugin that is run alone the way out is flags.
+    #[test]
+    fn a_refusal_proposes_flags() {
+        refused(
+            &needs(&[("p", "span:syscall:it's")], &[(DataClass::UserMemory, "p", "str(x)")]),
+            &granted(&[], &[], GrantedBy::CommandLine),
+            r#"plugin "opens" needs more than it is granted
+  it attaches to span:syscall:it's (probe `p`)
+  it reads the memory of traced processes (`str(x)` in probe `p`)
+to grant this, add to the command line:
+
+    --allow-probes 'span:syscall:it'\''s' --allow-read user-memory"#,
+        );
+    }
+
+    /// Many points are proposed by what they have in common, few one by one, each kind for itself.
+    #[test]
+    fn many_points_become_globs() {
+        let many = |prefix: &str, names: &[&str]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+        for (points, expect) in [
+            (many("tracepoint:syscalls:sys_enter_", &["a", "b", "c", "d", "e", "f"]), vec!["tracepoint:syscalls:sys_enter_*"]),
+            (
+                [many("span:syscall:", &["a", "b"]), many("tracepoint:sched:", &["k", "l", "m", "n", "o"])].concat(),
+                vec!["span:syscall:a", "span:syscall:b", "tracepoint:sched:*"],
+            ),
+            (many("tracepoint:", &["a:x", "b:x", "c:x", "d:x", "e:x"]), vec!["tracepoint:*"]),
+            (many("rawtracepoint:", &["sys", "sys_a", "sys_b", "sys_c", "sys_d"]), vec!["rawtracepoint:sys*"]),
+            (many("", &["a:1", "b:1", "c:1", "d:1", "e:1"]), vec!["*"]),
+            (many("", &["é:1", "è:1", "ê:1", "ë:1", "e:1"]), vec!["*"]),
+        ] {
+            let needs: Vec<_> = points.into_iter().map(|point| AttachNeed { point, probe: "p".into() }).collect();
+            assert_eq!(globs(&needs), expect);
+            for need in needs {
+                assert!(expect.iter().any(|glob| glob_matches(glob, &need.point)), "{} of {expect:?}", need.point);
+            }
+        }
+    }
+
+    /// The sentences of `inspect`.
+    #[test]
+    fn needs_read_as_sentences() {
+        let some = needs(
+            &[("p", "t:a"), ("p", "t:b"), ("p", "t:c"), ("p", "t:d"), ("p", "t:e"), ("q", "t:a")],
+            &[(DataClass::Arguments, "p", "args.count")],
+        );
+        assert_eq!(
+            describe(&some),
+            [
+                "attaches to 5 points: t:a, t:b, t:c, t:d and 1 more (probe `p`)",
+                "attaches to t:a (probe `q`)",
+                "reads the arguments and results of what it attaches to (`args.count` in probe `p`)",
+            ]
+        );
+        assert_eq!(
+            describe(&needs(&[("q", "t:a")], &[])),
+            ["attaches to t:a (probe `q`)", "reads nothing but who runs, where and when (pid, uid, comm, cpu, time)"]
+        );
+    }
+
+    /// What a list of TOML strings holds comes back from a TOML reader.
+    #[test]
+    fn lists_are_toml() {
+        let texts = ["plain*", "quo\"te", "back\\slash", "esc\x1b", "bidi\u{202e}"];
+        let toml: toml::Table = format!("a = {}", list(texts.into_iter())).parse().unwrap();
+        let back: Vec<_> = toml["a"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(back, texts);
+    }
+}

@@ -1,0 +1,441 @@
+//! From TOML text to a [`Manifest`].
+//!
+//! The walk goes over toml's own tree with the place of every key and value, not through serde: it finds all mistakes at once, and
+//! each message can say what the key is for.
+
+use std::{collections::BTreeSet, ops::Range, path::Path, time::Duration};
+
+use portcullis_ebpf::{DataClass, diagnostic::suggest};
+use serde_json::Value as Json;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Format, MAX_NAME, MAX_PLUGINS, Manifest, Open, Plugin, Problem, SCHEMA, Source, Start, Stop, is_name_char, name_of_file,
+    quantity,
+};
+use crate::{
+    contract::Limits,
+    grants::{GrantedBy, Grants},
+};
+
+/// The longest time that one call into a plugin may be given.
+const MAX_CALL: Duration = Duration::from_secs(600);
+
+/// The most memory that a component can address: 32-bit linear memory.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// The least that is worth giving: a Rust component's stack alone is 1 MiB.
+const MIN_MEMORY: u64 = 1 << 20;
+
+/// The largest ring: kernel memory that stays resident. The kernel itself takes up to 2 GiB, the largest power of two in the `u32`
+/// of `max_entries`.
+const MAX_RING: u64 = 1 << 30;
+
+/// Reads and checks a whole manifest, or says every mistake in it.
+pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
+    let document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            return Err(vec![Problem::new(text, span, format!("this is not TOML: {}", error.message()), None)]);
+        }
+    };
+    let mut reader = Reader { problems: Vec::new() };
+    let top = Section { name: String::new(), span: 0..0, table: document.get_ref() };
+    let manifest = reader.manifest(&top, path);
+    let Reader { mut problems } = reader;
+    if problems.is_empty() {
+        return Ok(manifest);
+    }
+    problems.sort_by_key(|problem| problem.span.start);
+    Err(problems.into_iter().map(|found| Problem::new(text, found.span, found.message, found.help)).collect())
+}
+
+/// A mistake and the bytes it stands at.
+struct Found {
+    span: Range<usize>,
+    message: String,
+    help: Option<String>,
+}
+
+/// One table of the manifest.
+struct Section<'d, 'i> {
+    /// Its keys' common part, as messages have it: empty or `plugin.grants`.
+    name: String,
+    /// Its header.
+    span: Range<usize>,
+    table: &'d DeTable<'i>,
+}
+
+impl<'d, 'i> Section<'d, 'i> {
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.into() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'i>>> {
+        self.table.get(key)
+    }
+}
+
+/// The walk, collecting mistakes. A value that is wrong is noted and read as its default, so that the walk goes on.
+struct Reader {
+    problems: Vec<Found>,
+}
+
+impl Reader {
+    fn manifest(&mut self, top: &Section<'_, '_>, path: &Path) -> Manifest {
+        self.keys(top, &["schema", "name", "start", "stop", "output", "plugin"]);
+        self.schema(top);
+        let name = self.name(top).unwrap_or_else(|| name_of_file(path));
+        let start = self.table(top, "start").map(|section| self.start(&section)).unwrap_or_default();
+        let stop = self.table(top, "stop").map(|section| self.stop(&section)).unwrap_or_default();
+        let format = self.table(top, "output").map_or(Format::Table, |section| self.output(&section));
+        let plugins = self.plugins(top, path);
+        Manifest { source: Source::Bundle(path.into()), name, start, stop, format, plugins }
+    }
+
+    fn schema(&mut self, top: &Section<'_, '_>) {
+        let Some(value) = top.get("schema") else {
+            return self.problem(0..0, "`schema` is missing", Some(format!("begin the file with `schema = {SCHEMA}`")));
+        };
+        match integer(value.get_ref()) {
+            Some(SCHEMA_I64) => {}
+            Some(newer) if newer > SCHEMA_I64 => {
+                self.problem(
+                    value.span(),
+                    format!("`schema` {newer} is newer than this portcullis, which knows {SCHEMA}"),
+                    Some("a newer portcullis reads this bundle".into()),
+                );
+            }
+            _ => self.problem(value.span(), format!("`schema` must be {SCHEMA}"), None),
+        }
+    }
+
+    /// The key `name` of a section, checked as a name.
+    fn name(&mut self, section: &Section<'_, '_>) -> Option<String> {
+        let (name, span) = self.string(section, "name")?;
+        if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(is_name_char) {
+            let path = section.path("name");
+            self.problem(span, format!("`{path}` must be 1 to {MAX_NAME} letters, digits, `_` and `-` of ASCII"), None);
+            return None;
+        }
+        Some(name.into())
+    }
+
+    fn start(&mut self, section: &Section<'_, '_>) -> Start {
+        self.keys(section, &["gate", "open"]);
+        if let Some((open, span)) = self.string(section, "open")
+            && open != "attached"
+        {
+            self.problem(
+                span,
+                format!("`start.open` can't be `{open}`"),
+                Some("the one possible value is \"attached\": the gate opens as soon as every probe is attached".into()),
+            );
+        }
+        Start { gate: self.boolean(section, "gate").unwrap_or(true), open: Open::Attached }
+    }
+
+    fn stop(&mut self, section: &Section<'_, '_>) -> Stop {
+        self.keys(section, &["after", "drain"]);
+        let after = match self.string(section, "after") {
+            Some(("never", _)) | None => None,
+            Some((text, span)) => self.quantity(section, "after", text, span.clone(), quantity::duration).filter(|after| {
+                let some = !after.is_zero();
+                if !some {
+                    self.problem(span, "`stop.after` is no time at all", Some("write \"never\" for a run without an end".into()));
+                }
+                some
+            }),
+        };
+        let drain = self.string(section, "drain");
+        let drain = drain.and_then(|(text, span)| self.quantity(section, "drain", text, span, quantity::duration));
+        Stop { after, drain: drain.unwrap_or(super::DEFAULT_DRAIN) }
+    }
+
+    fn output(&mut self, section: &Section<'_, '_>) -> Format {
+        self.keys(section, &["format"]);
+        match self.string(section, "format") {
+            Some(("json", _)) => Format::Json,
+            Some(("table", _)) | None => Format::Table,
+            Some((other, span)) => {
+                let help = did_you_mean(other, &["table", "json"]);
+                self.problem(span, format!("`output.format` can't be `{other}`"), Some(help));
+                Format::Table
+            }
+        }
+    }
+
+    fn plugins(&mut self, top: &Section<'_, '_>, path: &Path) -> Vec<Plugin> {
+        let Some(value) = top.get("plugin") else {
+            self.problem(0..0, "the bundle has no plugin", Some("add a `[[plugin]]` with `name` and `source`".into()));
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            let help = "every plugin begins with `[[plugin]]`, in two pairs of brackets";
+            self.problem(value.span(), "`plugin` must be an array of tables", Some(help.into()));
+            return Vec::new();
+        };
+        if array.is_empty() {
+            self.problem(value.span(), "the bundle has no plugin", None);
+        }
+        let mut plugins: Vec<Plugin> = Vec::new();
+        for (number, entry) in array.iter().enumerate() {
+            let Some(table) = entry.get_ref().as_table() else {
+                self.wrong_type(entry, "plugin", "a table");
+                continue;
+            };
+            if number == MAX_PLUGINS {
+                let message = format!("a bundle has at most {MAX_PLUGINS} plugins, and this one has {}", array.len());
+                self.problem(entry.span(), message, None);
+                break;
+            }
+            let section = Section { name: "plugin".into(), span: entry.span(), table };
+            let plugin = self.plugin(&section, path);
+            if !plugin.name.is_empty()
+                && plugins.iter().any(|other| other.name == plugin.name)
+                && let Some(name) = section.get("name")
+            {
+                self.problem(name.span(), format!("two plugins are named `{}`", plugin.name), None);
+            }
+            plugins.push(plugin);
+        }
+        plugins
+    }
+
+    fn plugin(&mut self, section: &Section<'_, '_>, path: &Path) -> Plugin {
+        self.keys(section, &["name", "source", "config", "grants", "limits"]);
+        for key in ["name", "source"] {
+            if section.get(key).is_none() {
+                self.problem(section.span.clone(), format!("this plugin has no `{key}`"), None);
+            }
+        }
+        let name = self.name(section).unwrap_or_default();
+        let source = match self.string(section, "source") {
+            Some((source, span)) if source.is_empty() || source.contains("://") || source.contains('\0') => {
+                let help = "it is a path, and begins in the directory of the bundle";
+                self.problem(span, "`plugin.source` must name a file", Some(help.into()));
+                path.into()
+            }
+            Some((source, _)) => path.parent().unwrap_or(Path::new("")).join(source),
+            None => path.into(),
+        };
+        let config =
+            self.table(section, "config").map_or(Json::Object(serde_json::Map::new()), |config| self.object(config.table));
+        let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants));
+        let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
+        Plugin { name, source, config: config.to_string(), grants, limits }
+    }
+
+    fn grants(&mut self, section: &Section<'_, '_>) -> Grants {
+        self.keys(section, &["probes", "read"]);
+        let mut probes = Vec::new();
+        for (glob, span) in self.strings(section, "probes") {
+            if !glob.contains([':', '*']) {
+                self.problem(
+                    span,
+                    format!("`plugin.grants.probes`: `{glob}` fits no attach point"),
+                    Some("attach points are KIND:TARGET, as `span:syscall:openat` or `tracepoint:sched:*`; `*` is all".into()),
+                );
+            }
+            probes.push(glob.to_owned());
+        }
+        let classes = [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory];
+        let mut read = BTreeSet::new();
+        for (name, span) in self.strings(section, "read") {
+            match classes.into_iter().find(|class| class.as_str() == name) {
+                Some(class) => _ = read.insert(class),
+                None => {
+                    let help = match name {
+                        "identity" => "pid, tid, uid, comm, cpu and times need no grant".into(),
+                        _ => did_you_mean(name, &classes.map(DataClass::as_str)),
+                    };
+                    self.problem(span, format!("`plugin.grants.read`: there is no class `{name}`"), Some(help));
+                }
+            }
+        }
+        Grants { probes, read, by: GrantedBy::Manifest }
+    }
+
+    fn limits(&mut self, section: &Section<'_, '_>) -> Limits {
+        self.keys(section, &["memory", "call", "ring"]);
+        let mut limits = Limits::default();
+        if let Some((memory, span)) = self.size(section, "memory") {
+            if !(MIN_MEMORY..=MAX_MEMORY).contains(&memory) {
+                self.problem(span, "`plugin.limits.memory` must be between 1MiB and 4GiB", None);
+            }
+            limits.memory = memory;
+        }
+        if let Some((text, span)) = self.string(section, "call")
+            && let Some(call) = self.quantity(section, "call", text, span.clone(), quantity::duration)
+        {
+            if !(Duration::from_millis(1)..=MAX_CALL).contains(&call) {
+                self.problem(span, "`plugin.limits.call` must be between 1ms and 10m", None);
+            } else {
+                limits.call = call.as_nanos() as u64;
+            }
+        }
+        if let Some((ring, span)) = self.size(section, "ring") {
+            let page = rustix::param::page_size() as u64;
+            match u32::try_from(ring) {
+                Ok(size) if (page..=MAX_RING).contains(&ring) && ring.is_power_of_two() => limits.ring = size,
+                _ => {
+                    let near = ring.clamp(page, MAX_RING).next_power_of_two();
+                    self.problem(
+                        span,
+                        format!("`plugin.limits.ring` must be a power of two between {} and 1GiB", bytes(page)),
+                        Some(format!("did you mean \"{}\"?", bytes(near))),
+                    );
+                }
+            }
+        }
+        limits
+    }
+
+    // ---- Keys and values ----
+
+    /// Notes every key of the section that is none of `known`.
+    fn keys(&mut self, section: &Section<'_, '_>, known: &[&str]) {
+        for key in section.table.keys() {
+            let name = key.get_ref();
+            if !known.contains(&name.as_ref()) {
+                self.problem(key.span(), format!("unknown key `{}`", section.path(name)), Some(did_you_mean(name, known)));
+            }
+        }
+    }
+
+    fn table<'d, 'i>(&mut self, section: &Section<'d, 'i>, key: &str) -> Option<Section<'d, 'i>> {
+        let value = section.get(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(value, &section.path(key), "a table");
+            return None;
+        };
+        Some(Section { name: section.path(key), span: value.span(), table })
+    }
+
+    fn string<'d>(&mut self, section: &Section<'d, '_>, key: &str) -> Option<(&'d str, Range<usize>)> {
+        let value = section.get(key)?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(value, &section.path(key), "a string");
+        }
+        Some((text?, value.span()))
+    }
+
+    fn boolean(&mut self, section: &Section<'_, '_>, key: &str) -> Option<bool> {
+        let value = section.get(key)?;
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            self.wrong_type(value, &section.path(key), "`true` or `false`");
+        }
+        truth
+    }
+
+    fn strings<'d>(&mut self, section: &Section<'d, '_>, key: &str) -> Vec<(&'d str, Range<usize>)> {
+        let Some(value) = section.get(key) else { return Vec::new() };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(value, &section.path(key), "a list of strings");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for entry in array.iter() {
+            match entry.get_ref().as_str() {
+                Some(text) => texts.push((text, entry.span())),
+                None => self.wrong_type(entry, &section.path(key), "a list of strings"),
+            }
+        }
+        texts
+    }
+
+    fn size(&mut self, section: &Section<'_, '_>, key: &str) -> Option<(u64, Range<usize>)> {
+        let (text, span) = self.string(section, key)?;
+        Some((self.quantity(section, key, text, span.clone(), quantity::size)?, span))
+    }
+
+    fn quantity<T>(
+        &mut self,
+        section: &Section<'_, '_>,
+        key: &str,
+        text: &str,
+        span: Range<usize>,
+        read: fn(&str) -> Result<T, quantity::QuantityError>,
+    ) -> Option<T> {
+        read(text).map_err(|error| self.problem(span, format!("`{}`: {error}", section.path(key)), None)).ok()
+    }
+
+    /// A table as JSON. Dates become their text; a number that JSON does not have is a mistake.
+    fn object(&mut self, table: &DeTable<'_>) -> Json {
+        Json::Object(table.iter().map(|(key, value)| (key.get_ref().to_string(), self.json(value))).collect())
+    }
+
+    fn json(&mut self, value: &Spanned<DeValue<'_>>) -> Json {
+        match value.get_ref() {
+            DeValue::String(text) => Json::String(text.to_string()),
+            DeValue::Boolean(truth) => Json::Bool(*truth),
+            DeValue::Datetime(date) => Json::String(date.to_string()),
+            DeValue::Array(array) => Json::Array(array.iter().map(|entry| self.json(entry)).collect()),
+            DeValue::Table(table) => self.object(table),
+            number @ DeValue::Integer(_) => match integer(number) {
+                Some(number) => Json::from(number),
+                None => {
+                    self.problem(value.span(), "this number is larger than 64 bits hold", None);
+                    Json::Null
+                }
+            },
+            DeValue::Float(number) => match number.as_str().parse().ok().and_then(serde_json::Number::from_f64) {
+                Some(number) => Json::Number(number),
+                None => {
+                    self.problem(value.span(), "a plugin gets its config as JSON, which has no such number", None);
+                    Json::Null
+                }
+            },
+        }
+    }
+
+    fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, path: &str, must: &str) {
+        let is = match value.get_ref() {
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+            DeValue::String(_) => "a string",
+        };
+        self.problem(value.span(), format!("`{path}` must be {must}, and this is {is}"), None);
+    }
+
+    fn problem(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.problems.push(Found { span, message: message.into(), help });
+    }
+}
+
+const SCHEMA_I64: i64 = SCHEMA as i64;
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn did_you_mean(name: &str, known: &[&str]) -> String {
+    match suggest(name, known.iter().copied()) {
+        Some(like) => format!("did you mean `{like}`?"),
+        None => match known {
+            [all @ .., last] if !all.is_empty() => format!("there are `{}` and `{last}`", all.join("`, `")),
+            _ => format!("there is `{}`", known.join("`, `")),
+        },
+    }
+}
+
+/// A power of two as manifests spell it.
+fn bytes(size: u64) -> String {
+    match size.trailing_zeros() {
+        30.. => format!("{}GiB", size >> 30),
+        20.. => format!("{}MiB", size >> 20),
+        10.. => format!("{}KiB", size >> 10),
+        _ => format!("{size}B"),
+    }
+}

@@ -1,0 +1,424 @@
+//! Manifest in, bundle or error text out.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::grants::GrantedBy;
+
+fn parse(text: &str) -> Result<Manifest, String> {
+    Manifest::parse(text, Path::new("dir/bundle.toml")).map_err(|error| error.to_string())
+}
+
+const HEAD: &str = "schema = 1\n[[plugin]]\nname = \"a\"\nsource = \"a.wasm\"\n";
+
+/// The error text of the least manifest with `more` added.
+#[track_caller]
+fn wrong(more: &str, expect: &str) {
+    wrong_whole(&format!("{HEAD}{more}"), expect);
+}
+
+#[track_caller]
+fn wrong_whole(text: &str, expect: &str) {
+    assert_eq!(parse(text).unwrap_err(), expect.trim_start_matches('\n'));
+}
+
+/// Every key there is, read.
+#[test]
+fn a_whole_manifest() {
+    let manifest = parse(
+        r#"
+schema = 1
+name = "slow-io"
+[start]
+gate = false
+open = "attached"
+[stop]
+after = "30s"
+drain = "2s"
+[output]
+format = "json"
+[[plugin]]
+name = "opensnoop"
+source = "plugins/opensnoop.wasm"
+config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big = 0x7fff_ffff_ffff_ffff }
+[plugin.grants]
+probes = ["span:syscall:open*"]
+read = ["user-memory", "arguments"]
+[plugin.limits]
+memory = "32MiB"
+call = "100ms"
+ring = "1MiB"
+[[plugin]]
+name = "second"
+source = "/abs/second.wasm"
+"#,
+    )
+    .unwrap();
+    let read = |classes: &[portcullis_ebpf::DataClass]| classes.iter().copied().collect();
+    use portcullis_ebpf::DataClass::{Arguments, UserMemory};
+    assert_eq!(
+        manifest,
+        Manifest {
+            source: Source::Bundle("dir/bundle.toml".into()),
+            name: "slow-io".into(),
+            start: Start { gate: false, open: Open::Attached },
+            stop: Stop { after: Some(Duration::from_secs(30)), drain: Duration::from_secs(2) },
+            format: Format::Json,
+            plugins: vec![
+                Plugin {
+                    name: "opensnoop".into(),
+                    source: "dir/plugins/opensnoop.wasm".into(),
+                    config: r#"{"big":9223372036854775807,"list":[1,2.5,true,{"at":"2027-01-01"}],"min-latency":"1ms"}"#.into(),
+                    grants: Grants {
+                        probes: vec!["span:syscall:open*".into()],
+                        read: read(&[Arguments, UserMemory]),
+                        by: GrantedBy::Manifest
+                    },
+                    limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20 },
+                },
+                Plugin {
+                    name: "second".into(),
+                    source: "/abs/second.wasm".into(),
+                    config: "{}".into(),
+                    grants: Grants::none(),
+                    limits: Limits::default(),
+                },
+            ],
+        }
+    );
+}
+
+/// What a manifest does not say has the documented value.
+#[test]
+fn defaults() {
+    let manifest = parse(HEAD).unwrap();
+    assert_eq!(manifest.name, "bundle");
+    assert_eq!(manifest.start, Start { gate: true, open: Open::Attached });
+    assert_eq!(manifest.stop, Stop { after: None, drain: Duration::from_secs(5) });
+    assert_eq!(manifest.format, Format::Table);
+    assert_eq!(parse(&format!("{HEAD}[stop]\nafter = \"never\"")).unwrap().stop.after, None);
+}
+
+/// A plugin alone is a bundle of one that grants nothing of itself.
+#[test]
+fn a_single_plugin() {
+    let grants = Grants { by: GrantedBy::CommandLine, ..Grants::none() };
+    let manifest = Manifest::single(Path::new("some/my plugin.wasm"), "{}".into(), grants.clone());
+    assert_eq!(manifest.name, "my-plugin");
+    assert_eq!(manifest.source, Source::Plugin("some/my plugin.wasm".into()));
+    assert_eq!(manifest.plugins[0].grants, grants);
+    assert_eq!(manifest.plugins[0].source, Path::new("some/my plugin.wasm"));
+}
+
+/// Unknown keys are refused, at each level, with what was meant or what there is.
+#[test]
+fn unknown_keys() {
+    wrong(
+        "sorce = \"b\"\n[plugin.grants]\nscope = 1\n",
+        "
+unknown key `plugin.sorce`
+ --> dir/bundle.toml, line 5, column 1
+  |
+5 | sorce = \"b\"
+  | ^^^^^
+  = help: did you mean `source`?
+
+unknown key `plugin.grants.scope`
+ --> dir/bundle.toml, line 7, column 1
+  |
+7 | scope = 1
+  | ^^^^^
+  = help: there are `probes` and `read`",
+    );
+    wrong_whole(
+        "schema = 1\nplugins = []\n",
+        "
+the bundle has no plugin
+ --> dir/bundle.toml, line 1, column 1
+  |
+1 | schema = 1
+  | ^
+  = help: add a `[[plugin]]` with `name` and `source`
+
+unknown key `plugins`
+ --> dir/bundle.toml, line 2, column 1
+  |
+2 | plugins = []
+  | ^^^^^^^
+  = help: did you mean `plugin`?",
+    );
+    wrong(
+        "[output]\nfmt = 1",
+        "
+unknown key `output.fmt`
+ --> dir/bundle.toml, line 6, column 1
+  |
+6 | fmt = 1
+  | ^^^
+  = help: there is `format`",
+    );
+}
+
+/// A value of another type is refused with both types.
+#[test]
+fn wrong_types() {
+    wrong(
+        "[start]\ngate = \"yes\"",
+        "
+`start.gate` must be `true` or `false`, and this is a string
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | gate = \"yes\"
+  |        ^^^^^",
+    );
+    wrong(
+        "config = 3",
+        "
+`plugin.config` must be a table, and this is an integer
+ --> dir/bundle.toml, line 5, column 10
+  |
+5 | config = 3
+  |          ^",
+    );
+    wrong(
+        "grants = { probes = \"*\", read = [1] }",
+        "
+`plugin.grants.probes` must be a list of strings, and this is a string
+ --> dir/bundle.toml, line 5, column 21
+  |
+5 | grants = { probes = \"*\", read = [1] }
+  |                     ^^^
+
+`plugin.grants.read` must be a list of strings, and this is an integer
+ --> dir/bundle.toml, line 5, column 34
+  |
+5 | grants = { probes = \"*\", read = [1] }
+  |                                  ^",
+    );
+    wrong_whole(
+        "schema = 1\n[plugin]\nname = \"a\"",
+        "
+`plugin` must be an array of tables
+ --> dir/bundle.toml, line 2, column 1
+  |
+2 | [plugin]
+  | ^^^^^^^^
+  = help: every plugin begins with `[[plugin]]`, in two pairs of brackets",
+    );
+}
+
+/// Values that can't be meant are refused with what can.
+#[test]
+fn impossible_values() {
+    wrong(
+        "[start]\nopen = \"manual\"",
+        "
+`start.open` can't be `manual`
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | open = \"manual\"
+  |        ^^^^^^^^
+  = help: the one possible value is \"attached\": the gate opens as soon as every probe is attached",
+    );
+    wrong(
+        "[stop]\nafter = \"0s\"\ndrain = \"5\"",
+        "
+`stop.after` is no time at all
+ --> dir/bundle.toml, line 6, column 9
+  |
+6 | after = \"0s\"
+  |         ^^^^
+  = help: write \"never\" for a run without an end
+
+`stop.drain`: `5` is no duration: `5` has no unit; did you mean `5s`?
+ --> dir/bundle.toml, line 7, column 9
+  |
+7 | drain = \"5\"
+  |         ^^^",
+    );
+    wrong(
+        "[output]\nformat = \"jsn\"",
+        "
+`output.format` can't be `jsn`
+ --> dir/bundle.toml, line 6, column 10
+  |
+6 | format = \"jsn\"
+  |          ^^^^^
+  = help: did you mean `json`?",
+    );
+    wrong(
+        "[plugin.grants]\nprobes = [\"openat\"]\nread = [\"argumnets\", \"identity\"]",
+        "
+`plugin.grants.probes`: `openat` fits no attach point
+ --> dir/bundle.toml, line 6, column 11
+  |
+6 | probes = [\"openat\"]
+  |           ^^^^^^^^
+  = help: attach points are KIND:TARGET, as `span:syscall:openat` or `tracepoint:sched:*`; `*` is all
+
+`plugin.grants.read`: there is no class `argumnets`
+ --> dir/bundle.toml, line 7, column 9
+  |
+7 | read = [\"argumnets\", \"identity\"]
+  |         ^^^^^^^^^^^
+  = help: did you mean `arguments`?
+
+`plugin.grants.read`: there is no class `identity`
+ --> dir/bundle.toml, line 7, column 22
+  |
+7 | read = [\"argumnets\", \"identity\"]
+  |                      ^^^^^^^^^^
+  = help: pid, tid, uid, comm, cpu and times need no grant",
+    );
+    wrong(
+        "[plugin.limits]\nmemory = \"64KiB\"\ncall = \"1us\"\nring = \"3MiB\"",
+        "
+`plugin.limits.memory` must be between 1MiB and 4GiB
+ --> dir/bundle.toml, line 6, column 10
+  |
+6 | memory = \"64KiB\"
+  |          ^^^^^^^
+
+`plugin.limits.call` must be between 1ms and 10m
+ --> dir/bundle.toml, line 7, column 8
+  |
+7 | call = \"1us\"
+  |        ^^^^^
+
+`plugin.limits.ring` must be a power of two between 4KiB and 1GiB
+ --> dir/bundle.toml, line 8, column 8
+  |
+8 | ring = \"3MiB\"
+  |        ^^^^^^
+  = help: did you mean \"4MiB\"?",
+    );
+    wrong(
+        "config = { x = nan }",
+        "
+a plugin gets its config as JSON, which has no such number
+ --> dir/bundle.toml, line 5, column 16
+  |
+5 | config = { x = nan }
+  |                ^^^",
+    );
+}
+
+/// The keys that must be there, and names that must be names.
+#[test]
+fn missing_and_doubled() {
+    wrong_whole(
+        "[[plugin]]\nname = \"a b\"\n",
+        "
+`schema` is missing
+ --> dir/bundle.toml, line 1, column 1
+  |
+1 | [[plugin]]
+  | ^
+  = help: begin the file with `schema = 1`
+
+this plugin has no `source`
+ --> dir/bundle.toml, line 1, column 1
+  |
+1 | [[plugin]]
+  | ^^^^^^^^^^
+
+`plugin.name` must be 1 to 64 letters, digits, `_` and `-` of ASCII
+ --> dir/bundle.toml, line 2, column 8
+  |
+2 | name = \"a b\"
+  |        ^^^^^",
+    );
+    wrong(
+        "[[plugin]]\nname = \"a\"\nsource = \"oci://x\"",
+        "
+two plugins are named `a`
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | name = \"a\"
+  |        ^^^
+
+`plugin.source` must name a file
+ --> dir/bundle.toml, line 7, column 10
+  |
+7 | source = \"oci://x\"
+  |          ^^^^^^^^^
+  = help: it is a path, and begins in the directory of the bundle",
+    );
+    wrong_whole(
+        "schema = 2\nplugin = []",
+        "
+`schema` 2 is newer than this portcullis, which knows 1
+ --> dir/bundle.toml, line 1, column 10
+  |
+1 | schema = 2
+  |          ^
+  = help: a newer portcullis reads this bundle
+
+the bundle has no plugin
+ --> dir/bundle.toml, line 2, column 10
+  |
+2 | plugin = []
+  |          ^^",
+    );
+}
+
+/// The gate word has 64 bits.
+#[test]
+fn at_most_64_plugins() {
+    let plugins = |n| (0..n).map(|i| format!("[[plugin]]\nname = \"p{i}\"\nsource = \"p\"\n")).collect::<String>();
+    assert_eq!(parse(&format!("schema = 1\n{}", plugins(64))).unwrap().plugins.len(), 64);
+    let error = parse(&format!("schema = 1\n{}", plugins(65))).unwrap_err();
+    assert!(
+        error.starts_with("a bundle has at most 64 plugins, and this one has 65\n   --> dir/bundle.toml, line 194,"),
+        "{error}"
+    );
+}
+
+/// Text that is not TOML is an error with its place too, and hostile characters don't reach the terminal.
+#[test]
+fn no_toml() {
+    wrong_whole(
+        "schema = = 1",
+        "
+this is not TOML: extra `=`, expected nothing
+ --> dir/bundle.toml, line 1, column 10
+  |
+1 | schema = = 1
+  |          ^",
+    );
+    wrong_whole(
+        "\x1b[2J = 1",
+        "
+this is not TOML: key with no value, expected `=`
+ --> dir/bundle.toml, line 1, column 2
+  |
+1 | \u{fffd}[2J = 1
+  |  ^",
+    );
+}
+
+/// A long line is shown around the place.
+#[test]
+fn long_lines_are_cut() {
+    let error = parse(&format!("{HEAD}config = {{ a = \"{}\", b = inf }}", "x".repeat(500))).unwrap_err();
+    let lines: Vec<_> = error.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() < 130), "{error}");
+    assert!(lines[3].ends_with("\", b = inf }") && lines[4].ends_with("^^^"), "{error}");
+}
+
+/// What can't be read as text says why.
+#[test]
+fn unreadable_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("b.toml");
+    std::fs::write(&file, b"schema = 1\n\xff").unwrap();
+    for (path, cause) in [
+        (file.as_path(), "line 2 is not UTF-8 text"),
+        (&dir.path().join("none"), "No such file or directory (os error 2)"),
+        (dir.path(), "Is a directory (os error 21)"),
+        (Path::new("/dev/zero"), "it is larger than 4 MiB, which no manifest is"),
+    ] {
+        let error = Manifest::read(path).unwrap_err();
+        assert_eq!(error.to_string(), format!("can't read the bundle {}", path.display()));
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), cause);
+    }
+}

@@ -1,0 +1,292 @@
+//! Rows in, text out.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::contract::{CellKind, Cells, TableColumn, TableValues, Unit};
+
+/// A stream whose bytes the test keeps.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn printer(format: Format, plugins: usize) -> (Printer, Kept, Kept) {
+    let (out, err) = (Kept::default(), Kept::default());
+    (Printer::new(format, plugins, Level::Info, Box::new(out.clone()), Box::new(err.clone())), out, err)
+}
+
+fn table(name: &str, columns: &[(&str, CellKind, Unit)]) -> Table {
+    let column = |&(name, kind, unit): &(&str, _, _)| TableColumn { name: name.into(), kind, unit };
+    Table { name: name.into(), columns: columns.iter().map(column).collect() }
+}
+
+fn rows(time: &[u64], columns: Vec<(Cells, &[u8])>) -> TableRows {
+    let columns = columns.into_iter().map(|(cells, absent)| TableValues { cells, absent: absent.to_vec() }).collect();
+    TableRows { time: time.to_vec(), columns }
+}
+
+fn texts(texts: &[&str]) -> Cells {
+    Cells::Text { strings: texts.iter().map(ToString::to_string).collect(), index: (0..texts.len() as u32).collect() }
+}
+
+fn opens() -> Table {
+    use CellKind::{S64, Text, U64};
+    let columns = [
+        ("pid", U64, Unit::None),
+        ("comm", Text, Unit::None),
+        ("latency", U64, Unit::Nanoseconds),
+        ("ret", S64, Unit::None),
+        ("path", Text, Unit::None),
+    ];
+    table("opens", &columns)
+}
+
+fn some_opens() -> TableRows {
+    rows(
+        &[1_000_001_500, 3_000_000_000],
+        vec![
+            (Cells::U64(vec![17, 4_194_304]), &[]),
+            (texts(&["cat", "a\x1b[31m"]), &[]),
+            (Cells::U64(vec![1_240_000, 850]), &[]),
+            (Cells::S64(vec![3, -2]), &[]),
+            (texts(&["/etc/passwd", ""]), &[0b10]),
+        ],
+    )
+}
+
+/// Every kind of cell as JSON, and each line is what a JSON reader makes of it.
+#[test]
+fn json_rows() {
+    let (printer, out, err) = printer(Format::Json, 1);
+    let all = table(
+        "a\"b",
+        &[
+            ("u", CellKind::U64, Unit::Bytes),
+            ("s", CellKind::S64, Unit::None),
+            ("f", CellKind::F64, Unit::None),
+            ("b", CellKind::Bool, Unit::None),
+            ("t", CellKind::Text, Unit::None),
+        ],
+    );
+    let some = rows(
+        &[1, u64::MAX, 3],
+        vec![
+            (Cells::U64(vec![0, u64::MAX, 7]), &[0b100]),
+            (Cells::S64(vec![i64::MIN, 0, 1]), &[]),
+            (Cells::F64(vec![1.5, f64::NAN, -0.0]), &[]),
+            (Cells::Bool(vec![true, false, true]), &[0b010]),
+            (Cells::Text { strings: vec!["x".into(), "q\"\\\n\x1b\u{202e}\u{e0041}é漢".into()], index: vec![1, 0, 1] }, &[]),
+        ],
+    );
+    printer.rows("p", &all, &some).unwrap();
+    let text = out.text();
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"plugin":"p","table":"a\"b","time":1,"u":0,"s":-9223372036854775808,"f":1.5,"b":true,"t":"q\"\\\n\u001b\u202e\udb40\udc41é漢"}"#,
+            "\n",
+            r#"{"plugin":"p","table":"a\"b","time":18446744073709551615,"u":18446744073709551615,"s":0,"f":null,"b":null,"t":"x"}"#,
+            "\n",
+            r#"{"plugin":"p","table":"a\"b","time":3,"u":null,"s":1,"f":-0.0,"b":true,"t":"q\"\\\n\u001b\u202e\udb40\udc41é漢"}"#,
+            "\n"
+        )
+    );
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["t"], "q\"\\\n\x1b\u{202e}\u{e0041}é漢");
+    assert_eq!(err.text(), "");
+}
+
+/// Any character survives the way through a JSON string, and none that a terminal obeys is in it.
+#[test]
+fn json_strings_keep_every_character() {
+    let all: String = (0..=char::MAX as u32).filter_map(char::from_u32).collect();
+    let mut written = Vec::new();
+    json::string(&mut written, &all);
+    let text = String::from_utf8(written).unwrap();
+    assert!(!text.contains(clean::is_hidden));
+    assert!(serde_json::from_str::<String>(&text).unwrap() == all);
+}
+
+/// With JSON, standard output carries rows alone.
+#[test]
+fn json_keeps_lines_apart() {
+    let (printer, out, err) = printer(Format::Json, 2);
+    printer.line("p", "two\nlines \x1b[2J").unwrap();
+    printer.log("p", Level::Warn, "careful");
+    printer.log("p", Level::Debug, "unseen");
+    assert_eq!(out.text(), "");
+    assert_eq!(err.text(), "p: two\np: lines \\x1b[2J\np: warning: careful\n");
+}
+
+/// A table for people: units, alignment, absent cells, visible control characters, times from the opening on.
+#[test]
+fn tables() {
+    let (printer, out, _) = printer(Format::Table, 1);
+    printer.opened(1_000_000_000);
+    printer.rows("opens", &opens(), &some_opens()).unwrap();
+    assert_eq!(
+        out.text(),
+        "\
+── opens: opens ──
+       TIME      PID  COMM       LATENCY  RET  PATH
+   0.000001       17  cat         1.24ms    3  /etc/passwd
+   2.000000  4194304  a\\x1b[31m    850ns   -2  -
+"
+    );
+}
+
+/// Rows of several tables are told apart: each switch has its header, rows of the same table go on without.
+#[test]
+fn tables_interleave() {
+    let (printer, out, _) = printer(Format::Table, 2);
+    let flags = table(
+        "flags",
+        &[
+            ("ok", CellKind::Bool, Unit::None),
+            ("at", CellKind::U64, Unit::Address),
+            ("mean", CellKind::F64, Unit::None),
+            ("size", CellKind::S64, Unit::Bytes),
+        ],
+    );
+    let one = || {
+        rows(
+            &[2_000_000],
+            vec![
+                (Cells::Bool(vec![true]), &[]),
+                (Cells::U64(vec![255]), &[]),
+                (Cells::F64(vec![0.25]), &[]),
+                (Cells::S64(vec![-1536]), &[]),
+            ],
+        )
+    };
+    printer.rows("a", &flags, &one()).unwrap();
+    printer.rows("a", &flags, &one()).unwrap();
+    printer.rows("b", &flags, &one()).unwrap();
+    printer.rows("b", &flags, &rows(&[], vec![])).unwrap();
+    printer.line("b", "said\u{202e}").unwrap();
+    printer.rows("b", &flags, &one()).unwrap();
+    assert_eq!(
+        out.text(),
+        "\
+── a: flags ──
+       TIME   OK    AT  MEAN     SIZE
+   0.002000  yes  0xff  0.25  -1.5KiB
+   0.002000  yes  0xff  0.25  -1.5KiB
+
+── b: flags ──
+       TIME   OK    AT  MEAN     SIZE
+   0.002000  yes  0xff  0.25  -1.5KiB
+b: said\\u{202e}
+
+── b: flags ──
+       TIME   OK    AT  MEAN     SIZE
+   0.002000  yes  0xff  0.25  -1.5KiB
+"
+    );
+}
+
+/// A header that no longer fits is printed anew, but not for every wider row.
+#[test]
+fn headers_follow_widths() {
+    let (printer, out, _) = printer(Format::Table, 1);
+    let numbers = table("n", &[("n", CellKind::U64, Unit::None)]);
+    for n in 0..60u32 {
+        printer.rows("p", &numbers, &rows(&[0], vec![(Cells::U64(vec![10u64.pow(n / 4)]), &[])])).unwrap();
+    }
+    assert_eq!(out.text().lines().filter(|line| line.contains("TIME")).count(), 3);
+}
+
+/// Rows that lack what their table declares are shown without it, and nothing panics.
+#[test]
+fn short_columns_are_absent() {
+    let broken = || rows(&[1, 2], vec![(Cells::U64(vec![5]), &[]), (Cells::Text { strings: vec![], index: vec![9, 9] }, &[])]);
+    for (format, expect) in [
+        (Format::Json, r#"{"plugin":"p","table":"opens","time":2,"pid":null,"comm":null}"#),
+        (Format::Table, "   0.000000    -  -           -    -  -"),
+    ] {
+        let (printer, out, _) = printer(format, 1);
+        printer.rows("p", &opens(), &broken()).unwrap();
+        assert_eq!(out.text().lines().last().unwrap(), expect);
+    }
+}
+
+/// A reader that leaves is an error, once and ever after.
+#[test]
+fn a_broken_pipe_is_an_error() {
+    for format in [Format::Json, Format::Table] {
+        let (read, write) = io::pipe().unwrap();
+        drop(read);
+        let printer = Printer::new(format, 1, Level::Info, Box::new(write), Box::new(io::sink()));
+        for _ in 0..2 {
+            let error = printer.rows("p", &opens(), &some_opens()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}
+
+/// The last value of each metric is kept, and no plugin can have any number of them.
+#[test]
+fn metrics_are_bounded() {
+    let (printer, _, err) = printer(Format::Table, 1);
+    for n in 0..1000 {
+        printer.metric("p", &format!("m{n:04}"), f64::from(n));
+    }
+    printer.metric("p", "m0000", 0.5);
+    assert_eq!(printer.metrics("p").len(), MAX_METRICS);
+    assert_eq!(printer.metrics("p")[0], ("m0000".into(), 0.5));
+    assert_eq!(printer.metrics("q"), []);
+    assert_eq!(err.text(), "p: warning: it has 256 metrics; more are not kept\n");
+}
+
+/// What a row costs as JSON: `cargo test --release -p portcullis --lib -- --ignored --nocapture json_costs`.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout)]
+fn json_costs() {
+    let n = 4096u64;
+    let batch = rows(
+        &(0..n).map(|i| 1_234_567_890_123 + i * 1000).collect::<Vec<_>>(),
+        vec![
+            (Cells::U64((0..n).map(|i| 1000 + i).collect()), &[]),
+            (
+                Cells::Text {
+                    strings: vec!["cat".into(), "systemd-journal".into()],
+                    index: (0..n as u32).map(|i| i & 1).collect(),
+                },
+                &[],
+            ),
+            (Cells::U64((0..n).map(|i| 12_345 + i).collect()), &[]),
+            (Cells::S64((0..n as i64).map(|i| i - 2048).collect()), &[]),
+            (
+                Cells::Text {
+                    strings: (0..64).map(|i| format!("/proc/{i}/status")).collect(),
+                    index: (0..n as u32).map(|i| i & 63).collect(),
+                },
+                &[],
+            ),
+        ],
+    );
+    let printer = Printer::new(Format::Json, 1, Level::Info, Box::new(io::sink()), Box::new(io::sink()));
+    let start = std::time::Instant::now();
+    let rounds = 500;
+    for _ in 0..rounds {
+        printer.rows("opens", &opens(), &batch).unwrap();
+    }
+    println!("{:.0} ns a row", start.elapsed().as_nanos() as f64 / (rounds * n) as f64);
+}
