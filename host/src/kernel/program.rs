@@ -115,7 +115,6 @@ pub fn load<'m>(
             let id = btf.raw_tracepoint_id(name).ok_or_else(|| LoadError::NoTracepoint(name.clone()))?;
             (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_RAW_TP), id)
         }
-        Hook::RawTp { .. } => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
     };
     let load = Load { kind, attach, btf_id, name: &program.name, insns: &insns };

@@ -81,7 +81,7 @@ fn probes(compiled: &Compiled, program: &Program) -> String {
 /// A hook in the notation of attach points.
 pub(super) fn point(hook: &Hook) -> String {
     match hook {
-        Hook::TpBtf { name } | Hook::RawTp { name } => format!("rawtracepoint:{name}"),
+        Hook::TpBtf { name } => format!("rawtracepoint:{name}"),
         Hook::PerfTracepoint { category, name } => format!("tracepoint:{category}:{name}"),
     }
 }

@@ -35,8 +35,8 @@ fn hits(counts: &(Vec<crate::contract::ProbeCounts>, Vec<crate::contract::Stream
 fn gate_decides() {
     let Some(_lock) = lock() else { return };
     let kernel = RunningKernel::open().unwrap();
-    for hook in [sys_enter(), Hook::RawTp { name: "sys_enter".to_owned() }] {
-        let session = session(vec![plugin("one", vec![counting(hook, Some(0))])], true);
+    {
+        let session = session(vec![plugin("one", vec![counting(sys_enter(), Some(0))])], true);
         let mut attached = session.load(&kernel).unwrap().attach().unwrap();
         let mut ring = attached.take_ring(0).unwrap();
         assert!(attached.take_ring(0).is_none());
@@ -176,10 +176,6 @@ fn all_or_nothing() {
         assert_eq!(error.to_string(), expect);
         assert_eq!(kernel_objects(), Vec::<String>::new());
     };
-    check(
-        Hook::RawTp { name: "no_such_point".to_owned() },
-        "plugin `last`, probe `calls`: cannot attach to rawtracepoint:no_such_point: this kernel has no raw tracepoint `no_such_point`",
-    );
     check(
         Hook::PerfTracepoint { category: "sched".to_owned(), name: "no_such_point".to_owned() },
         "plugin `last`, probe `calls`: cannot attach to tracepoint:sched:no_such_point: this kernel has no tracepoint \

@@ -1,7 +1,6 @@
 //! Attaching: one file for each mechanism.
 
 mod perf_tracepoint;
-mod raw_tp;
 mod tp_btf;
 
 use std::{
@@ -62,7 +61,6 @@ impl From<SysError> for AttachError {
 pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Result<Link, AttachError> {
     match hook {
         Hook::TpBtf { .. } => tp_btf::attach(program),
-        Hook::RawTp { name } => raw_tp::attach(name, program),
         Hook::PerfTracepoint { category, name } => perf_tracepoint::attach(category, name, program, kernel),
     }
 }
