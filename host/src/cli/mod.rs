@@ -1,1 +1,258 @@
-//! stub
+//! The command line: what can be typed, what is said about errors, and how the process exits.
+//!
+//! Each subcommand has its own file.
+
+pub mod signals;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+pub use target::Target;
+
+use crate::{
+    grants::{Refusals, Refused},
+    manifest::{Format, Manifest, quantity},
+    output::clean,
+};
+
+/// How the process exits. The numbers are an interface, and [`EXIT_CODES`] documents them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything went as asked.
+    Ok = 0,
+    /// Refused or failed before the gate opened: nothing was recorded and no command ran. Or the end could not be told.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A plugin needs more than it is granted.
+    Grants = 3,
+    /// The run ended, and a plugin of it had failed.
+    Plugin = 4,
+    /// The run ended, and its counts do not add up.
+    Accounting = 5,
+}
+
+/// The end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything went as asked
+  1  refused or failed; before the gate opened, nothing was recorded and COMMAND did not run
+  2  wrong usage
+  3  a plugin needs more than it is granted
+  4  the run ended, but a plugin had failed
+  5  the run ended, but its counts do not add up, which is a bug
+  128+N  ended at once by a second signal N
+How COMMAND ended is in the report and does not change the exit code.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    about = "Trace Linux with sandboxed WebAssembly plugins, every probe behind one gate.",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    subcommand_value_name = "SUBCOMMAND",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a bundle or one plugin: attach every probe, open the gate, show what plugins show, report.
+    Run(Run),
+    /// Compile every probe and check it with the kernel, but attach nothing.
+    Check(Check),
+    /// Say in plain words what a bundle or plugin needs and what it is granted.
+    Inspect(Inspect),
+    /// List the attach points that a pattern fits, with their fields.
+    Probes(Probes),
+    /// The process in which a plugin runs; started by `run`, never by hand.
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// `portcullis run`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(after_help = EXIT_CODES)]
+pub struct Run {
+    /// The bundle or plugin.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// End this long after the gate opened, as in 10s or 1m30s; the bundle's `stop.after` otherwise.
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub duration: Option<Duration>,
+
+    /// How to print rows; the bundle's `output.format` otherwise. With json, standard output carries rows alone.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// Compile the gate out: each probe begins when it is attached.
+    #[arg(long)]
+    pub no_gate: bool,
+
+    /// Write the report to FILE as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Do everything up to loading the programs into the kernel, attach nothing, and say what would have run.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Trace every process, not only COMMAND and its children.
+    #[arg(long, requires = "command")]
+    pub system_wide: bool,
+
+    /// Show the debug messages of plugins and of the host.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// Start COMMAND, trace it and its children from its first instruction, and end with it.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `portcullis check`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// The bundle or plugin.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Print the programs: source beside instructions.
+    #[arg(long)]
+    pub listing: bool,
+}
+
+/// `portcullis inspect`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspect {
+    /// The bundle or plugin.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `portcullis probes`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// KIND:TARGET with wildcards, as in 'tracepoint:block:*' or 'span:syscall:open*'.
+    #[arg(value_name = "PATTERN")]
+    pub pattern: String,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `portcullis worker`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Worker {
+    /// What the host tells it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// The command line is wrong in a way that is seen only when it is followed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl Run {
+    /// The bundle to run, with what the command line changes in it.
+    pub fn manifest(&self) -> anyhow::Result<Manifest> {
+        let mut manifest = self.target.load()?;
+        manifest.start.gate &= !self.no_gate;
+        manifest.stop.after = self.duration.or(manifest.stop.after);
+        manifest.format = self.format.unwrap_or(manifest.format);
+        Ok(manifest)
+    }
+}
+
+/// Reads the process's command line. `Err` is how to exit: help was asked for and shown, or the usage is wrong and that was said.
+pub fn parse() -> Result<Command, ExitCode> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(cli.command),
+        Err(error) if error.use_stderr() => {
+            say(&format!("portcullis: {error}"));
+            Err(ExitCode::from(Exit::Usage as u8))
+        }
+        Err(help) => {
+            // That nobody reads the help is no failure.
+            let _ = help.print();
+            Err(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Says what went wrong, if anything did, and how to exit.
+pub fn conclude(result: anyhow::Result<Exit>) -> ExitCode {
+    let exit = result.unwrap_or_else(|error| {
+        say(&describe(&error));
+        exit_of(&error)
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// How to exit after an error.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    let kind = error.chain().find_map(|cause| {
+        if cause.is::<UsageError>() {
+            Some(Exit::Usage)
+        } else if cause.is::<Refused>() || cause.is::<Refusals>() {
+            Some(Exit::Grants)
+        } else {
+            None
+        }
+    });
+    kind.unwrap_or(Exit::Failed)
+}
+
+/// An error with its causes, `portcullis: error: what: why`. A cause that its effect has quoted is not repeated; one of several
+/// lines begins its own.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::from("portcullis: error");
+    let mut last = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let cause = cause.trim_end();
+        if !last.contains(cause) {
+            text.push_str(if !last.is_empty() && (cause.contains('\n') || last.contains('\n')) { "\n" } else { ": " });
+            text.push_str(cause);
+            last = cause.to_owned();
+        }
+    }
+    clean::lines(&text).into_owned()
+}
+
+fn say(text: &str) {
+    // There is nowhere to tell that standard error is closed.
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match quantity::duration(text) {
+        Ok(Duration::ZERO) => Err("a run takes some time".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}

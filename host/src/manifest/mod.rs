@@ -88,7 +88,7 @@ pub struct Stop {
 pub enum Format {
     /// Aligned tables, for people.
     Table,
-    /// One JSON object per row and line, and nothing else, on standard output.
+    /// One JSON object a line, for programs.
     Json,
 }
 

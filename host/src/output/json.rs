@@ -3,7 +3,7 @@
 //! `{"plugin":..,"table":..,"time":ns,"column":value,...}`, written straight into a buffer: what does not change from row to row is
 //! made once a batch, and a text that many rows share is escaped once.
 
-use std::{collections::HashMap, io, ops::Range};
+use std::{io, ops::Range};
 
 use super::{clean, is_absent};
 use crate::contract::{Cells, Table, TableRows};
@@ -53,8 +53,8 @@ pub(super) fn rows(
 #[derive(Default)]
 struct Escaped {
     text: Vec<u8>,
-    /// By the text's number.
-    ranges: HashMap<u32, Range<usize>>,
+    /// By the text's number; an empty range is of a text that was not needed yet.
+    ranges: Vec<Range<usize>>,
 }
 
 fn cell(buffer: &mut Vec<u8>, cells: &Cells, row: usize, escaped: &mut Escaped) -> Option<()> {
@@ -64,18 +64,15 @@ fn cell(buffer: &mut Vec<u8>, cells: &Cells, row: usize, escaped: &mut Escaped) 
         Cells::F64(values) => float(buffer, *values.get(row)?),
         Cells::Bool(values) => buffer.extend_from_slice(if *values.get(row)? { b"true" } else { b"false" }),
         Cells::Text { strings, index } => {
-            let index = *index.get(row)?;
-            let range = match escaped.ranges.get(&index) {
-                Some(range) => range.clone(),
-                None => {
-                    let start = escaped.text.len();
-                    string(&mut escaped.text, strings.get(index as usize)?);
-                    let range = start..escaped.text.len();
-                    escaped.ranges.insert(index, range.clone());
-                    range
-                }
-            };
-            buffer.extend_from_slice(&escaped.text[range]);
+            let index = *index.get(row)? as usize;
+            escaped.ranges.resize(strings.len(), 0..0);
+            let range = escaped.ranges.get_mut(index)?;
+            if range.start == range.end {
+                range.start = escaped.text.len();
+                string(&mut escaped.text, strings.get(index)?);
+                range.end = escaped.text.len();
+            }
+            buffer.extend_from_slice(escaped.text.get(range.clone())?);
         }
     }
     Some(())

@@ -1,1 +1,197 @@
-//! stub
+//! The report of a run: when the gate opened and closed, what every probe counted, where every event went.
+//!
+//! It is made of counts that are each kept by their own counter, so that the equations of guarantee G6 can fail
+//! ([`Report::check`]); a failure is a bug of Portcullis, and is said to be one. A report is written as JSON ([`Report::to_json`],
+//! [`write`]) and shown in words ([`Report::to_text`]).
+
+mod equations;
+mod json;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+pub use equations::Violation;
+
+use crate::contract::{Interval, ProbeCounts, StreamCounts};
+
+/// A whole run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The gate.
+    pub gate: Gate,
+    /// When the first and the last probe were attached, CLOCK_MONOTONIC ns: without a gate, the times between which probes would
+    /// have begun one after another. `None` if nothing was attached.
+    pub attach: Option<Attach>,
+    /// How the command of `-- COMMAND` ended.
+    pub command: Option<Command>,
+    /// The plugins, in the bundle's order.
+    pub plugins: Vec<Plugin>,
+}
+
+/// When the gate opened and closed, CLOCK_MONOTONIC ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// The run has a gate; else `open` and `close` are `None`.
+    pub enabled: bool,
+    /// The store that opened it lies between these.
+    pub open: Option<Interval>,
+    /// The store that closed it lies between these.
+    pub close: Option<Interval>,
+    /// After this nothing of the run changed in the kernel.
+    pub quiesced: u64,
+}
+
+/// The skew that the gate removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// The first link was made, CLOCK_MONOTONIC ns.
+    pub first: u64,
+    /// The last link was made.
+    pub last: u64,
+}
+
+/// The command that ran under the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+    /// How it ended, in words; `None` if it still runs.
+    pub status: Option<String>,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// How it went.
+    pub state: State,
+    /// When the last of its events was handed over, CLOCK_MONOTONIC ns; `None` if some never were.
+    pub drained: Option<u64>,
+    /// Events handed over, counted by the host.
+    pub delivered: u64,
+    /// Events written and not handed over.
+    pub undelivered: u64,
+    /// Its probes, in the order in which it declared them.
+    pub probes: Vec<Probe>,
+    /// Its streams, by number.
+    pub streams: Vec<Stream>,
+    /// Hits that the kernel itself did not run the programs for: `recursion_misses` of its programs and `nmissed` of its links.
+    pub kernel_misses: u64,
+    /// Optional probes that this kernel does not have.
+    pub missing: Vec<Missing>,
+    /// Spans that had begun and not ended when the gate closed.
+    pub in_flight: Vec<InFlight>,
+    /// Last values by name.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// How a plugin went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// To the end.
+    #[default]
+    Ok,
+    /// It was stopped, for this cause.
+    Failed(String),
+}
+
+/// One probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// Its attach points after expansion, `KIND:TARGET`.
+    pub attach: Vec<String>,
+    /// How it is attached: `tp_btf`, `raw_tp`, `perf_tracepoint`; several are joined by `+`.
+    pub mechanism: String,
+    /// Its name and its counts.
+    pub counts: ProbeCounts,
+}
+
+/// One stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// Its counts.
+    pub counts: StreamCounts,
+}
+
+/// An optional probe that this kernel does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The probe's name.
+    pub probe: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A span that had not ended when the gate closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The probe's name.
+    pub probe: String,
+    /// The thread inside it.
+    pub tid: u32,
+    /// How long it had been, ns.
+    pub age: u64,
+}
+
+impl Plugin {
+    /// Events written to its ring: the sum over its streams.
+    pub fn emitted(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.counts.emitted).sum()
+    }
+}
+
+impl Report {
+    /// A plugin did not go to its end.
+    pub fn any_failed(&self) -> bool {
+        self.plugins.iter().any(|plugin| plugin.state != State::Ok)
+    }
+}
+
+/// The report could not be written to the file that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write the report to {}", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+/// Writes a report as JSON to `path`: the whole of it or nothing, by a new file beside it that takes its name. What is no ordinary
+/// file (`/dev/stderr`, a pipe) is written to directly.
+pub fn write(report: &Report, path: &Path) -> Result<(), WriteError> {
+    let text = format!("{:#}\n", report.to_json());
+    replace(path, text.as_bytes()).map_err(|error| WriteError { path: path.into(), error })
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A link is followed, so that what it names is replaced and not the link.
+    let path = path.canonicalize().unwrap_or_else(|_| path.into());
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return std::fs::OpenOptions::new().write(true).open(&path)?.write_all(bytes);
+    }
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path));
+    if written.is_err() {
+        // It may not be there at all; the first error is the one to tell.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,205 @@
+//! Command lines in, options or errors out.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use clap::CommandFactory as _;
+use portcullis_ebpf::{DataClass, Needs, needs::DataNeed};
+
+use super::*;
+use crate::{
+    grants::{self, Grants},
+    manifest::Source,
+};
+
+fn parse_words(line: &str) -> Result<Command, String> {
+    let words = std::iter::once("portcullis").chain(line.split_whitespace());
+    Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| error.to_string())
+}
+
+fn run(line: &str) -> Run {
+    match parse_words(line) {
+        Ok(Command::Run(run)) => run,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// clap finds no contradiction in the definitions.
+#[test]
+fn definitions_are_sound() {
+    Cli::command().debug_assert();
+}
+
+/// Every option of `run` arrives, and what follows `--` is the command alone.
+#[test]
+fn run_options() {
+    assert_eq!(run("run b.toml"), Run { target: Target { path: "b.toml".into(), ..Default::default() }, ..Default::default() });
+    assert_eq!(
+        run("run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --config {} \
+             --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"),
+        Run {
+            target: Target {
+                path: "p.wasm".into(),
+                config: Some("{}".into()),
+                allow_probes: vec!["span:*".into(), "x:y".into()],
+                allow_read: vec![DataClass::UserMemory, DataClass::Arguments],
+            },
+            duration: Some(Duration::from_secs(90)),
+            format: Some(Format::Json),
+            no_gate: true,
+            report: Some("r.json".into()),
+            dry_run: true,
+            system_wide: true,
+            verbose: true,
+            command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),
+        }
+    );
+}
+
+/// The other subcommands.
+#[test]
+fn subcommands() {
+    for (line, expect) in [
+        (
+            "check b --listing",
+            "Check(Check { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, listing: true })",
+        ),
+        (
+            "inspect b --json",
+            "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, json: true })",
+        ),
+        ("probes tracepoint:block:* --json", "Probes(Probes { pattern: \"tracepoint:block:*\", json: true })"),
+        ("worker --socket 3", "Worker(Worker { arguments: [\"--socket\", \"3\"] })"),
+    ] {
+        assert_eq!(format!("{:?}", parse_words(line).unwrap()), expect);
+    }
+}
+
+/// Wrong command lines say what is wrong.
+#[test]
+fn wrong_usage() {
+    for (line, expect) in [
+        ("run", "the following required arguments were not provided:\n  <BUNDLE|PLUGIN.wasm>"),
+        (
+            "run b --duration 5",
+            "invalid value '5' for '--duration <TIME>': `5` is no duration: `5` has no unit; did you mean `5s`?",
+        ),
+        ("run b --duration 0s", "invalid value '0s' for '--duration <TIME>': a run takes some time"),
+        (
+            "run b --fromat json",
+            "unexpected argument '--fromat' found\n\n  tip: a similar argument exists: '--format'\n  \
+             tip: to pass '--fromat' as a value, use '-- --fromat'",
+        ),
+        ("run b --format xml", "invalid value 'xml' for '--format <FORMAT>'\n  [possible values: table, json]"),
+        (
+            "run b --allow-read all",
+            "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory]",
+        ),
+        ("run b --system-wide", "the following required arguments were not provided:\n  <COMMAND>..."),
+        ("rnu b", "unrecognized subcommand 'rnu'\n\n  tip: a similar subcommand exists: 'run'"),
+    ] {
+        let error = parse_words(line).unwrap_err();
+        let error =
+            error.strip_prefix("error: ").unwrap().split("\n\nUsage:").next().unwrap().split("\n\nFor more").next().unwrap();
+        assert_eq!(error, expect, "for {line}");
+    }
+}
+
+/// The help tells the exit codes and fits a terminal of 100 columns.
+#[test]
+fn help() {
+    for line in ["--help", "run --help"] {
+        let help = parse_words(line).unwrap_err();
+        assert!(help.trim_end().ends_with(EXIT_CODES), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(!help.contains("worker"), "{help}");
+    }
+}
+
+/// A file is a plugin by its name or by how it begins, and else a bundle; what the command line says wins over the bundle.
+#[test]
+fn targets() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("b.toml"), "schema = 1\n[stop]\nafter = \"9s\"\n[[plugin]]\nname = \"a\"\nsource = \"a.wasm\"\n").unwrap();
+    std::fs::write(at("component"), b"\0asm\x0d\0\x01\0").unwrap();
+    std::fs::write(at("config.json"), "{\n \"a\": [1]}").unwrap();
+    let load = |name: &str, more: &str| {
+        let run = run(&format!("run {} {more}", at(name).display()));
+        run.manifest().map_err(|error| (exit_of(&error), describe(&error).replace(&format!("{}/", dir.path().display()), "")))
+    };
+
+    let bundle = load("b.toml", "").unwrap();
+    assert_eq!(
+        (bundle.source, bundle.start.gate, bundle.stop.after),
+        (Source::Bundle(at("b.toml")), true, Some(Duration::from_secs(9)))
+    );
+    let changed = load("b.toml", "--no-gate --duration 1s --format json").unwrap();
+    assert_eq!((changed.start.gate, changed.stop.after, changed.format), (false, Some(Duration::from_secs(1)), Format::Json));
+
+    let config = format!("--allow-probes * --allow-read arguments --config @{}", at("config.json").display());
+    let plugin = load("component", &config).unwrap();
+    assert_eq!(plugin.source, Source::Plugin(at("component")));
+    assert_eq!(plugin.plugins[0].config, r#"{"a":[1]}"#);
+    assert_eq!(plugin.plugins[0].grants.probes, ["*"]);
+    assert!(plugin.plugins[0].grants.read.contains(&DataClass::Arguments));
+    // A plugin that is not there is the worker's to miss: this names it all the same.
+    assert_eq!(load("none.wasm", "").unwrap().name, "none");
+
+    for (name, more, exit, expect) in [
+        (
+            "none.toml",
+            "",
+            Exit::Failed,
+            "portcullis: error: can't read the bundle none.toml: No such file or directory (os error 2)",
+        ),
+        (
+            "b.toml",
+            "--config {}",
+            Exit::Usage,
+            "portcullis: error: --config is for a single plugin; a bundle says it in its manifest",
+        ),
+        ("component", "--config 3", Exit::Usage, "portcullis: error: --config must be a JSON object, as in {\"key\": 1}"),
+        (
+            "component",
+            "--config {",
+            Exit::Usage,
+            "portcullis: error: --config is not JSON: EOF while parsing an object at line 1 column 1",
+        ),
+        (
+            "component",
+            "--config @none",
+            Exit::Failed,
+            "portcullis: error: can't read the configuration none: No such file or directory (os error 2)",
+        ),
+    ] {
+        assert_eq!(load(name, more).unwrap_err(), (exit, expect.to_owned()));
+    }
+}
+
+/// An error is told with its causes, none twice, and none that a terminal would obey.
+#[test]
+fn errors() {
+    let chain = anyhow!("the cause").context("the effect: the cause").context("above \x1b[2J");
+    assert_eq!(describe(&chain), "portcullis: error: above \\x1b[2J: the effect: the cause");
+    let lines = anyhow!("no such field\n--> place\n").context("plugin \"p\"");
+    assert_eq!(describe(&lines), "portcullis: error: plugin \"p\"\nno such field\n--> place");
+}
+
+/// The exit code is the error's, however deep it lies.
+#[test]
+fn exit_codes() {
+    let needs =
+        Needs { attach: vec![], data: vec![DataNeed { class: DataClass::Arguments, probe: "p".into(), text: "retval".into() }] };
+    let one = grants::check("a", &needs, &Grants::none()).unwrap_err();
+    let all = grants::check_all([("a", &needs, &Grants::none()), ("b", &needs, &Grants::none())]).unwrap_err();
+    for (error, exit) in [
+        (anyhow!(one).context("above"), Exit::Grants),
+        (anyhow!(all), Exit::Grants),
+        (anyhow!(UsageError("x".into())).context("above"), Exit::Usage),
+        (Manifest::read(Path::new("/none")).context("above").unwrap_err(), Exit::Failed),
+    ] {
+        assert_eq!(exit_of(&error), exit);
+    }
+}

@@ -1,0 +1,88 @@
+//! The report as JSON. Its keys are an interface: programs read them.
+
+use serde_json::{Map, Value, json};
+
+use super::{Plugin, Probe, Report, State};
+use crate::contract::Interval;
+
+impl Report {
+    /// The report as JSON. Times are ns of CLOCK_MONOTONIC.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "gate": {
+                "enabled": self.gate.enabled,
+                "open": self.gate.open.map(interval),
+                "close": self.gate.close.map(interval),
+                "quiesced": self.gate.quiesced,
+            },
+            "attach": self.attach.map(|attach| json!({"first": attach.first, "last": attach.last})),
+            "command": self.command.as_ref().map(|command| json!({"argv": command.argv, "status": command.status})),
+            "plugins": self.plugins.iter().map(plugin).collect::<Vec<_>>(),
+            "violations": self.check().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn interval(interval: Interval) -> Value {
+    json!([interval.earliest, interval.latest])
+}
+
+fn plugin(plugin: &Plugin) -> Value {
+    let state = match &plugin.state {
+        State::Ok => "ok".to_owned(),
+        State::Failed(cause) => format!("failed: {cause}"),
+    };
+    json!({
+        "name": plugin.name,
+        "state": state,
+        "drained": plugin.drained,
+        "emitted": plugin.emitted(),
+        "delivered": plugin.delivered,
+        "undelivered": plugin.undelivered,
+        "kernel_misses": plugin.kernel_misses,
+        "probes": plugin.probes.iter().map(probe).collect::<Vec<_>>(),
+        "streams": plugin.streams.iter().map(|stream| json!({
+            "name": stream.name,
+            "attempted": stream.counts.attempted,
+            "emitted": stream.counts.emitted,
+            "ring_full": stream.counts.ring_full,
+        })).collect::<Vec<_>>(),
+        "missing": plugin.missing.iter().map(|missing| json!({
+            "probe": missing.probe,
+            "reason": missing.reason,
+        })).collect::<Vec<_>>(),
+        "in_flight_spans": plugin.in_flight.iter().map(|span| json!({
+            "probe": span.probe,
+            "tid": span.tid,
+            "age": span.age,
+        })).collect::<Vec<_>>(),
+        // A number that JSON does not have becomes null.
+        "metrics": plugin.metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
+    })
+}
+
+fn probe(probe: &Probe) -> Value {
+    let counts = &probe.counts;
+    let mut value = json!({
+        "name": counts.name,
+        "attach": probe.attach,
+        "mechanism": probe.mechanism,
+        "hits": counts.hits,
+        "hits_closed": counts.hits_closed,
+        "unpaired": counts.unpaired,
+        "filtered": counts.filtered,
+        "shed": counts.shed,
+        "completed": counts.completed,
+        "entered": counts.entered,
+        "matched": counts.matched,
+        "in_flight": counts.in_flight,
+        "lost": counts.lost,
+        "map_full": counts.map_full,
+        "read_fault": counts.read_fault,
+        "truncated": counts.truncated,
+    });
+    if counts.span {
+        value["entry"] = json!({"hits": counts.entry_hits, "hits_closed": counts.entry_hits_closed, "entered": counts.entered});
+    }
+    value
+}

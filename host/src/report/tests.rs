@@ -1,0 +1,312 @@
+//! Counts in, equations, JSON and words out.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// A correct run of a span and of a probe.
+fn report() -> Report {
+    let span = ProbeCounts {
+        name: "slow".into(),
+        span: true,
+        hits: 110,
+        hits_closed: 7,
+        unpaired: Some(3),
+        filtered: 40,
+        shed: 0,
+        completed: 67,
+        entry_hits: 112,
+        entry_hits_closed: 8,
+        entered: 112,
+        matched: 107,
+        in_flight: 4,
+        lost: 1,
+        map_full: 1,
+        read_fault: 2,
+        truncated: 5,
+    };
+    let point = ProbeCounts {
+        name: "reads".into(),
+        hits: 1_234,
+        unpaired: Some(0),
+        filtered: 234,
+        completed: 1_000,
+        ..Default::default()
+    };
+    let probe = |counts: ProbeCounts, attach: &str| Probe { attach: vec![attach.into()], mechanism: "tp_btf".into(), counts };
+    let stream = |name: &str, attempted, emitted, ring_full| Stream {
+        name: name.into(),
+        counts: StreamCounts { attempted, emitted, ring_full },
+    };
+    Report {
+        gate: Gate {
+            enabled: true,
+            open: Some(Interval { earliest: 1_000_000_000, latest: 1_000_000_412 }),
+            close: Some(Interval { earliest: 4_000_000_000, latest: 4_000_000_300 }),
+            quiesced: 4_008_000_300,
+        },
+        attach: Some(Attach { first: 990_000_000, last: 993_100_000 }),
+        command: Some(Command { argv: vec!["cat".into(), "/etc/passwd".into()], status: Some("exited with 0".into()) }),
+        plugins: vec![
+            Plugin {
+                name: "opens".into(),
+                drained: Some(4_009_000_000),
+                delivered: 1_000,
+                undelivered: 60,
+                probes: vec![probe(span, "span:syscall:openat"), probe(point, "tracepoint:syscalls:sys_enter_read")],
+                streams: vec![stream("slow", 67, 60, 7), stream("reads", 1_000, 1_000, 0)],
+                kernel_misses: 9,
+                missing: vec![Missing { probe: "gone".into(), reason: "there is no tracepoint `gone:gone`\n--> more".into() }],
+                in_flight: [(11, 30_000), (12, 2_500_000_000), (13, 1), (14, 2), (15, 3), (16, 4)]
+                    .map(|(tid, age)| InFlight { probe: "slow".into(), tid, age })
+                    .into(),
+                metrics: vec![("rate".into(), 0.5), ("none".into(), f64::NAN)],
+                ..Default::default()
+            },
+            Plugin {
+                name: "other".into(),
+                state: State::Failed("it trapped:\nunreachable \x1b[2J".into()),
+                ..Default::default()
+            },
+        ],
+    }
+}
+
+/// A correct report passes.
+#[test]
+fn a_correct_report_adds_up() {
+    assert_eq!(report().check(), []);
+    // Where the kernel skips orphans uncounted, the rest must add up.
+    let mut skipped = report();
+    let counts = &mut skipped.plugins[0].probes[0].counts;
+    (counts.unpaired, counts.hits) = (None, 107);
+    assert_eq!(skipped.check(), []);
+}
+
+/// Any counter that is off by one is found, with the place, the equation and the numbers.
+#[test]
+fn every_counter_is_checked() {
+    type Bump = fn(&mut Plugin);
+    let cases: [(Bump, &str); 18] = [
+        (
+            |p| p.probes[0].counts.hits += 1,
+            r#", probe "slow": hits = unpaired + filtered + shed + completed does not hold: 111 is not 3 + 40 + 0 + 67 (which is 110)"#,
+        ),
+        (
+            |p| p.probes[0].counts.unpaired = Some(4),
+            r#", probe "slow": hits = unpaired + filtered + shed + completed does not hold: 110 is not 4 + 40 + 0 + 67 (which is 111)"#,
+        ),
+        (
+            |p| p.probes[0].counts.filtered -= 1,
+            r#", probe "slow": hits = unpaired + filtered + shed + completed does not hold: 110 is not 3 + 39 + 0 + 67 (which is 109)"#,
+        ),
+        (
+            |p| p.probes[0].counts.shed += 1,
+            r#", probe "slow": hits = unpaired + filtered + shed + completed does not hold: 110 is not 3 + 40 + 1 + 67 (which is 111)"#,
+        ),
+        (
+            |p| p.probes[0].counts.completed += 1,
+            r#", probe "slow": hits = unpaired + filtered + shed + completed does not hold: 110 is not 3 + 40 + 0 + 68 (which is 111)"#,
+        ),
+        (
+            |p| p.probes[0].counts.entry_hits += 1,
+            r#", probe "slow": entry hits = entered does not hold: 113 is not 112 (which is 112)"#,
+        ),
+        (
+            |p| {
+                p.probes[0].counts.entered += 1;
+                p.probes[0].counts.entry_hits += 1
+            },
+            r#", probe "slow": entered = matched + in flight + lost does not hold: 113 is not 107 + 4 + 1 (which is 112)"#,
+        ),
+        (
+            |p| p.probes[0].counts.matched += 1,
+            r#", probe "slow": entered = matched + in flight + lost does not hold: 112 is not 108 + 4 + 1 (which is 113)"#,
+        ),
+        (
+            |p| p.probes[0].counts.in_flight -= 1,
+            r#", probe "slow": entered = matched + in flight + lost does not hold: 112 is not 107 + 3 + 1 (which is 111)"#,
+        ),
+        (
+            |p| p.probes[0].counts.lost += 1,
+            r#", probe "slow": entered = matched + in flight + lost does not hold: 112 is not 107 + 4 + 2 (which is 113)"#,
+        ),
+        (
+            |p| p.probes[1].counts.hits += 1,
+            r#", probe "reads": hits = filtered + shed + completed does not hold: 1235 is not 234 + 0 + 1000 (which is 1234)"#,
+        ),
+        (
+            |p| p.probes[1].counts.filtered += 1,
+            r#", probe "reads": hits = filtered + shed + completed does not hold: 1234 is not 235 + 0 + 1000 (which is 1235)"#,
+        ),
+        (
+            |p| p.probes[1].counts.completed -= 1,
+            r#", probe "reads": hits = filtered + shed + completed does not hold: 1234 is not 234 + 0 + 999 (which is 1233)"#,
+        ),
+        (
+            |p| p.probes[1].counts.completed = u64::MAX,
+            r#", probe "reads": hits = filtered + shed + completed does not hold: 1234 is not 234 + 0 + 18446744073709551615 (which is 18446744073709551849)"#,
+        ),
+        (
+            |p| p.streams[0].counts.attempted += 1,
+            r#", stream "slow": attempted = emitted + ring full does not hold: 68 is not 60 + 7 (which is 67)"#,
+        ),
+        (
+            |p| p.streams[0].counts.ring_full += 1,
+            r#", stream "slow": attempted = emitted + ring full does not hold: 67 is not 60 + 8 (which is 68)"#,
+        ),
+        (|p| p.delivered += 1, ": emitted = delivered + undelivered does not hold: 1060 is not 1001 + 60 (which is 1061)"),
+        (|p| p.undelivered -= 1, ": emitted = delivered + undelivered does not hold: 1060 is not 1000 + 59 (which is 1059)"),
+    ];
+    for (bump, expect) in cases {
+        let mut report = report();
+        bump(&mut report.plugins[0]);
+        let found: Vec<_> = report.check().iter().map(ToString::to_string).collect();
+        assert_eq!(found, [format!("plugin \"opens\"{expect}")]);
+    }
+    // An `emitted` that is off shows on both its sides.
+    let mut report = report();
+    report.plugins[0].streams[1].counts.emitted += 1;
+    assert_eq!(report.check().len(), 2);
+}
+
+/// The keys of the JSON, which programs read.
+#[test]
+fn json() {
+    let expect = serde_json::json!({
+        "gate": {"enabled": true, "open": [1_000_000_000u64, 1_000_000_412u64], "close": [4_000_000_000u64, 4_000_000_300u64], "quiesced": 4_008_000_300u64},
+        "attach": {"first": 990_000_000, "last": 993_100_000},
+        "command": {"argv": ["cat", "/etc/passwd"], "status": "exited with 0"},
+        "plugins": [
+            {
+                "name": "opens", "state": "ok", "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60, "kernel_misses": 9,
+                "probes": [
+                    {
+                        "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "unpaired": 3, "filtered": 40,
+                        "shed": 0, "completed": 67, "entered": 112, "matched": 107, "in_flight": 4, "lost": 1, "map_full": 1, "read_fault": 2, "truncated": 5,
+                        "entry": {"hits": 112, "hits_closed": 8, "entered": 112},
+                    },
+                    {
+                        "name": "reads", "attach": ["tracepoint:syscalls:sys_enter_read"], "mechanism": "tp_btf", "hits": 1234, "hits_closed": 0, "unpaired": 0,
+                        "filtered": 234, "shed": 0, "completed": 1000, "entered": 0, "matched": 0, "in_flight": 0, "lost": 0, "map_full": 0, "read_fault": 0,
+                        "truncated": 0,
+                    },
+                ],
+                "streams": [
+                    {"name": "slow", "attempted": 67, "emitted": 60, "ring_full": 7},
+                    {"name": "reads", "attempted": 1000, "emitted": 1000, "ring_full": 0},
+                ],
+                "missing": [{"probe": "gone", "reason": "there is no tracepoint `gone:gone`\n--> more"}],
+                "in_flight_spans": [
+                    {"probe": "slow", "tid": 11, "age": 30_000}, {"probe": "slow", "tid": 12, "age": 2_500_000_000u64}, {"probe": "slow", "tid": 13, "age": 1},
+                    {"probe": "slow", "tid": 14, "age": 2}, {"probe": "slow", "tid": 15, "age": 3}, {"probe": "slow", "tid": 16, "age": 4},
+                ],
+                "metrics": {"rate": 0.5, "none": null},
+            },
+            {
+                "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
+                "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
+            },
+        ],
+        "violations": [],
+    });
+    assert_eq!(format!("{:#}", report().to_json()), format!("{expect:#}"));
+    let without = Report { gate: Gate { quiesced: 5, ..Default::default() }, ..Default::default() };
+    assert_eq!(
+        without.to_json().to_string(),
+        r#"{"gate":{"enabled":false,"open":null,"close":null,"quiesced":5},"attach":null,"command":null,"plugins":[],"violations":[]}"#
+    );
+}
+
+/// The words of a run with losses and a failed plugin.
+#[test]
+fn text() {
+    assert_eq!(
+        report().to_text(),
+        "\
+The gate opened once for all: 2 probes of 2 plugins began at one instant, known to within 412ns.
+Attaching them took 3.1ms from the first to the last; nothing of that time was recorded.
+The probes fired 15 times while the gate was closed; the gate kept that out.
+The gate closed after 3s; 8ms later the last program in flight had ended.
+The command cat exited with 0.
+
+plugin opens: ok
+  not on this kernel: probe gone: there is no tracepoint `gone:gone`
+  probe  by      before   hits  unpaired  filtered  completed  in flight
+  slow   tp_btf      15    110         3        40         67          4
+  reads  tp_btf       0  1,234                 234      1,000
+  stream  events  no room
+  slow        60        7
+  reads    1,000        0
+  delivered 1,000 of 1,060
+  reads of memory that was not there: 2
+  texts cut short: 5
+  map elements without room: 1
+  rate = 0.5
+  none = NaN
+  in flight at the close: slow of thread 12, for 2.5s
+  in flight at the close: slow of thread 11, for 30µs
+  in flight at the close: slow of thread 16, for 4ns
+  in flight at the close: slow of thread 15, for 3ns
+  in flight at the close: slow of thread 14, for 2ns
+  and 1 younger
+
+plugin other: FAILED: it trapped:
+    unreachable \\x1b[2J
+
+Lost by plugin opens: 7 events for want of room in the ring (a larger `limits.ring` holds more)
+Lost by plugin opens: 60 events that it did not take in time (`stop.drain` gives it longer)
+Lost by plugin opens: 1 span for want of room for their begin
+Lost by plugin opens: 9 hits for which the kernel did not run the program
+"
+    );
+}
+
+/// The words of runs that are told otherwise: no gate, no loss, a bug.
+#[test]
+fn other_ends() {
+    let mut plain = report();
+    plain.plugins.truncate(1);
+    plain.plugins[0] = Plugin {
+        name: "p".into(),
+        delivered: 2,
+        streams: vec![Stream { name: "s".into(), counts: StreamCounts { attempted: 2, emitted: 2, ring_full: 0 } }],
+        ..Default::default()
+    };
+    plain.command = None;
+    assert!(plain.to_text().ends_with("\nNothing was lost: 2 events recorded, and as many delivered.\n"));
+    plain.gate = Gate { quiesced: 5, ..Default::default() };
+    plain.plugins[0].delivered = 1;
+    assert_eq!(
+        plain.to_text(),
+        "\
+There was no gate: 0 probes of 1 plugin began one by one, as each was attached.
+From the first to the last that took 3.1ms.
+
+plugin p: ok
+  stream  events  no room
+  s            2        0
+
+The counts do not add up. This is a bug in portcullis; please report it with these lines:
+  plugin \"p\": emitted = delivered + undelivered does not hold: 2 is not 1 + 0 (which is 1)
+"
+    );
+}
+
+/// A report file is whole or not there, keeps a link a link, and leaves no other file behind.
+#[test]
+fn files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    std::fs::write(&path, "old").unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    write(&report(), &link).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(value, report().to_json());
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    write(&report(), Path::new("/dev/null")).unwrap();
+    let error = write(&report(), &dir.path().join("none/report.json")).unwrap_err();
+    assert!(error.to_string().starts_with("can't write the report to "));
+    assert!(write(&report(), Path::new("/")).is_err());
+}

@@ -1,0 +1,209 @@
+//! The report in words, for whoever sat before the run.
+
+use std::fmt::Write;
+
+use super::{Plugin, Report, State};
+use crate::{
+    contract::ProbeCounts,
+    output::{
+        clean,
+        units::{count, nanoseconds},
+    },
+};
+
+/// How many spans in flight are listed.
+const LISTED: usize = 5;
+
+impl Report {
+    /// The report in words. It ends with a line end.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    fn write_text(&self, text: &mut String) -> std::fmt::Result {
+        self.gate(text)?;
+        if let Some(command) = &self.command {
+            let name = command.argv.first().map(String::as_str).unwrap_or_default();
+            let status = command.status.as_deref().unwrap_or("still runs");
+            writeln!(text, "The command {} {status}.", clean::line(name))?;
+        }
+        for plugin in &self.plugins {
+            writeln!(text)?;
+            plugin_text(text, plugin)?;
+        }
+        writeln!(text)?;
+        let violations = self.check();
+        self.losses(text, violations.is_empty())?;
+        if !violations.is_empty() {
+            writeln!(text, "The counts do not add up. This is a bug in portcullis; please report it with these lines:")?;
+            for violation in violations {
+                writeln!(text, "  {violation}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gate(&self, text: &mut String) -> std::fmt::Result {
+        let probes: usize = self.plugins.iter().map(|plugin| plugin.probes.len()).sum();
+        let who = format!("{} of {}", number(probes as u64, "probe"), number(self.plugins.len() as u64, "plugin"));
+        let skew = self.attach.map(|attach| nanoseconds(attach.last.saturating_sub(attach.first)));
+        if !self.gate.enabled {
+            writeln!(text, "There was no gate: {who} began one by one, as each was attached.")?;
+            if let Some(skew) = skew {
+                writeln!(text, "From the first to the last that took {skew}.")?;
+            }
+            return Ok(());
+        }
+        let Some(open) = self.gate.open else {
+            return writeln!(text, "The gate never opened, and nothing was recorded.");
+        };
+        let width = nanoseconds(open.latest.saturating_sub(open.earliest));
+        writeln!(text, "The gate opened once for all: {who} began at one instant, known to within {width}.")?;
+        if let Some(skew) = skew {
+            writeln!(text, "Attaching them took {skew} from the first to the last; nothing of that time was recorded.")?;
+        }
+        let closed = self.plugins.iter().flat_map(|plugin| &plugin.probes);
+        let closed: u64 = closed.map(|probe| probe.counts.hits_closed + probe.counts.entry_hits_closed).sum();
+        writeln!(text, "The probes fired {} while the gate was closed; the gate kept that out.", times(closed))?;
+        if let Some(close) = self.gate.close {
+            let ran = nanoseconds(close.earliest.saturating_sub(open.latest));
+            let quiet = nanoseconds(self.gate.quiesced.saturating_sub(close.latest));
+            writeln!(text, "The gate closed after {ran}; {quiet} later the last program in flight had ended.")?;
+        }
+        Ok(())
+    }
+
+    /// What was lost and where, or, if the counts can be trusted, that nothing was.
+    fn losses(&self, text: &mut String, trusted: bool) -> std::fmt::Result {
+        let mut nothing = true;
+        let mut say = |text: &mut String, plugin: &str, lost: u64, what: &str, how: &str| {
+            if lost == 0 {
+                return Ok(());
+            }
+            nothing = false;
+            writeln!(text, "Lost by plugin {plugin}: {} {how}", number(lost, what))
+        };
+        for plugin in &self.plugins {
+            let sum = |of: fn(&ProbeCounts) -> u64| plugin.probes.iter().map(|probe| of(&probe.counts)).sum();
+            let ring_full = plugin.streams.iter().map(|stream| stream.counts.ring_full).sum();
+            let name = &plugin.name;
+            say(text, name, ring_full, "event", "for want of room in the ring (a larger `limits.ring` holds more)")?;
+            say(text, name, plugin.undelivered, "event", "that it did not take in time (`stop.drain` gives it longer)")?;
+            say(text, name, sum(|c| c.lost), "span", "for want of room for their begin")?;
+            say(text, name, plugin.kernel_misses, "hit", "for which the kernel did not run the program")?;
+        }
+        if nothing && trusted {
+            let emitted: u64 = self.plugins.iter().map(Plugin::emitted).sum();
+            writeln!(text, "Nothing was lost: {} recorded, and as many delivered.", number(emitted, "event"))?;
+        }
+        Ok(())
+    }
+}
+
+fn plugin_text(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
+    match &plugin.state {
+        State::Ok => writeln!(text, "plugin {}: ok", plugin.name)?,
+        State::Failed(cause) => {
+            writeln!(text, "plugin {}: FAILED: {}", plugin.name, clean::lines(cause).trim_end().replace('\n', "\n    "))?;
+        }
+    }
+    for missing in &plugin.missing {
+        let reason = missing.reason.lines().next().unwrap_or_default();
+        writeln!(text, "  not on this kernel: probe {}: {}", missing.probe, clean::line(reason))?;
+    }
+    let mut grid = Grid::new(&["probe", "by", "before", "hits", "unpaired", "filtered", "completed", "in flight"]);
+    for probe in &plugin.probes {
+        let c = &probe.counts;
+        let unpaired = if c.span { c.unpaired.map_or("unknown".into(), count) } else { String::new() };
+        let in_flight = if c.span { count(c.in_flight) } else { String::new() };
+        let before = count(c.hits_closed + c.entry_hits_closed);
+        grid.row([
+            c.name.clone(),
+            probe.mechanism.clone(),
+            before,
+            count(c.hits),
+            unpaired,
+            count(c.filtered),
+            count(c.completed),
+            in_flight,
+        ]);
+    }
+    grid.write(text, 2)?;
+    let mut grid = Grid::new(&["stream", "events", "no room"]);
+    for stream in &plugin.streams {
+        grid.row([stream.name.clone(), count(stream.counts.emitted), count(stream.counts.ring_full)]);
+    }
+    grid.write(text, 1)?;
+    if plugin.undelivered > 0 {
+        writeln!(text, "  delivered {} of {}", count(plugin.delivered), count(plugin.emitted()))?;
+    }
+    let sum = |of: fn(&ProbeCounts) -> u64| plugin.probes.iter().map(|probe| of(&probe.counts)).sum::<u64>();
+    for (what, value) in [
+        ("reads of memory that was not there", sum(|c| c.read_fault)),
+        ("texts cut short", sum(|c| c.truncated)),
+        ("map elements without room", sum(|c| c.map_full)),
+    ] {
+        if value > 0 {
+            writeln!(text, "  {what}: {}", count(value))?;
+        }
+    }
+    for (name, value) in &plugin.metrics {
+        writeln!(text, "  {} = {value}", clean::line(name))?;
+    }
+    let mut spans: Vec<_> = plugin.in_flight.iter().collect();
+    spans.sort_by_key(|span| std::cmp::Reverse(span.age));
+    for span in spans.iter().take(LISTED) {
+        writeln!(text, "  in flight at the close: {} of thread {}, for {}", span.probe, span.tid, nanoseconds(span.age))?;
+    }
+    if spans.len() > LISTED {
+        writeln!(text, "  and {} younger", count((spans.len() - LISTED) as u64))?;
+    }
+    Ok(())
+}
+
+/// A small table whose rows are all known.
+struct Grid<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Grid<N> {
+    fn new(titles: &[&str; N]) -> Grid<N> {
+        Grid { rows: vec![titles.map(str::to_owned)] }
+    }
+
+    fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|cell| clean::line(&cell).into_owned()));
+    }
+
+    /// The first `left` columns to the left, the others, numbers, to the right; nothing if there is only the title.
+    fn write(&self, text: &mut String, left: usize) -> std::fmt::Result {
+        if self.rows.len() < 2 {
+            return Ok(());
+        }
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; N] = std::array::from_fn(width);
+        for row in &self.rows {
+            let cells =
+                row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+                    if column < left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                });
+            writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn number(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+fn times(number: u64) -> String {
+    match number {
+        0 => "not once".into(),
+        1 => "once".into(),
+        _ => format!("{} times", count(number)),
+    }
+}
