@@ -1,2 +1,6 @@
 //! stub
-fn main() {}
+fn main() {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "worker") {
+        portcullis::worker::main();
+    }
+}

@@ -1,0 +1,116 @@
+//! What went wrong with a component, in a sentence.
+
+use std::time::Duration;
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::{
+    contract::Limits,
+    worker::protocol::{CallKind, Fault, FaultKind, MAX_FROM_WORKER},
+};
+
+/// Why the worker itself stopped a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error("the time is over")]
+    TooLong,
+    #[error("the memory is used up")]
+    Memory,
+    #[error("waiting is not allowed")]
+    Blocked,
+}
+
+/// Why `call`, which was given `time`, did not return. `wrote` is what the component wrote meanwhile to its standard output and error.
+pub(super) fn explain(call: CallKind, time: Duration, limits: &Limits, error: &wasmtime::Error, wrote: &str) -> Fault {
+    let name = match call {
+        CallKind::Load => "its instantiation".to_owned(),
+        call => format!("`{}`", call.as_str()),
+    };
+    let (kind, message) = if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        match stopped {
+            Stopped::TooLong => (FaultKind::TooLong, format!("{name} took longer than {time:?}")),
+            Stopped::Memory => (FaultKind::Memory, format!("{name} needed more than {} of memory", size(limits.memory))),
+            Stopped::Blocked => {
+                (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait"))
+            }
+        }
+    } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        (FaultKind::Trap, format!("{name} ended the component with exit status {}", exit.0))
+    } else if let Some(panic) = panic(wrote) {
+        (FaultKind::Trap, format!("{name} panicked{panic}"))
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        let trap = trap.to_string();
+        let trap = trap.strip_prefix("wasm trap: ").unwrap_or(&trap);
+        let function = error.downcast_ref::<WasmBacktrace>().and_then(|trace| trace.frames().first()?.func_name());
+        let function = function.map(|name| format!(" in `{name}`")).unwrap_or_default();
+        let last = wrote.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let last = last.map(|line| format!("; it wrote: {line}")).unwrap_or_default();
+        (FaultKind::Trap, format!("{name} trapped{function}: {trap}{last}"))
+    } else {
+        let root = error.root_cause().to_string();
+        // The text of wasmtime 48 (component/func/options.rs), which has no type.
+        if root.contains("fuel allocated for hostcalls") {
+            let limit = size(MAX_FROM_WORKER as u64);
+            (FaultKind::Memory, format!("{name} handed the host more than {limit} at once"))
+        } else {
+            (FaultKind::Trap, format!("{name} failed: {}", first_line(&root)))
+        }
+    };
+    Fault { kind, message }
+}
+
+/// What a Rust or Go panic wrote: ` at PLACE: TEXT` or `: TEXT`.
+fn panic(wrote: &str) -> Option<String> {
+    if let Some(at) = wrote.rfind("panicked at ") {
+        let text = &wrote[at + "panicked".len()..];
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("note: run with"));
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        return Some(format!(" {}", lines.join(" ")));
+    }
+    let text = wrote.lines().find_map(|line| line.strip_prefix("panic: "))?;
+    Some(format!(": {}", text.trim()))
+}
+
+pub(super) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// `64 MiB`, `100000 bytes`.
+fn size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes != 0 && bytes % (1 << shift) == 0 {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one line of a panic that matters, in the words of each language.
+    #[test]
+    fn panics() {
+        let check = |wrote: &str, expect: Option<&str>| assert_eq!(panic(wrote).as_deref(), expect);
+        check("", None);
+        check("all is well\n", None);
+        check(
+            "\nthread '<unnamed>' (1) panicked at src/lib.rs:7:9:\nindex out of bounds\nnote: run with `RUST_BACKTRACE=1`\n",
+            Some(" at src/lib.rs:7:9: index out of bounds"),
+        );
+        check("panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n", Some(": boom"));
+    }
+
+    /// Sizes as people write them.
+    #[test]
+    fn sizes() {
+        let check = |bytes, expect: &str| assert_eq!(size(bytes), expect);
+        check(64 << 20, "64 MiB");
+        check(1 << 10, "1 KiB");
+        check(3 << 30, "3 GiB");
+        check(1000, "1000 bytes");
+        check(0, "0 bytes");
+    }
+}
