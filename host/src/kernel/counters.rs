@@ -12,7 +12,7 @@ use portcullis_ebpf::{
     counters::{Counter, Layout, StreamCounter},
 };
 
-use super::map::{MapError, Mapping, create_mapped};
+use super::map::{MapError, Mapping, create_mapped, name};
 use crate::contract::{ProbeCounts, StreamCounts};
 
 /// The counters of one plugin. Reading costs no system call and may be done at any time; the numbers are final after the close
@@ -29,9 +29,9 @@ impl Counters {
     pub fn create(layout: Layout, value_size: u32) -> Result<Counters, MapError> {
         if value_size < layout.value_size() {
             let error = io::Error::other("its layout is larger than the map: a bug of Portcullis, please report it");
-            return Err(MapError { map: "pc_counters".to_owned(), action: "create", bytes: value_size.into(), error });
+            return Err(MapError { map: name(MapRef::Counters), action: "create", bytes: value_size.into(), error });
         }
-        let (map, mapping) = create_mapped(MapRef::Counters, value_size)?;
+        let (map, mapping) = create_mapped(&name(MapRef::Counters), value_size)?;
         Ok(Counters { map, mapping, layout })
     }
 

@@ -23,7 +23,7 @@ use portcullis_ebpf::{MapRef, gate};
 
 use super::{
     clock,
-    map::{MapError, Mapping, create_mapped},
+    map::{MapError, Mapping, create_mapped, name},
 };
 use crate::contract::Interval;
 
@@ -37,7 +37,7 @@ pub struct Gate {
 impl Gate {
     /// Makes a gate with every bit closed and every generation 0.
     pub fn create() -> Result<Gate, MapError> {
-        let (map, mapping) = create_mapped(MapRef::Gate, gate::VALUE_SIZE)?;
+        let (map, mapping) = create_mapped(&name(MapRef::Gate), gate::VALUE_SIZE)?;
         Ok(Gate { map, mapping })
     }
 

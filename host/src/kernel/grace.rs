@@ -8,7 +8,6 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::MapData;
-use portcullis_ebpf::MapRef;
 
 use super::{
     clock,
@@ -26,7 +25,7 @@ pub struct Grace {
 impl Grace {
     /// Makes the two maps.
     pub fn create() -> Result<Grace, MapError> {
-        let (inner, _) = create_mapped(MapRef::Gate, 8)?;
+        let (inner, _) = create_mapped("pc_grace", 8)?;
         let outer = sys::create_array_of_maps(inner.fd().as_fd());
         let outer = outer.map_err(|error| MapError {
             map: "pc_grace".to_owned(),

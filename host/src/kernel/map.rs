@@ -38,9 +38,8 @@ fn way_out(error: &io::Error) -> &'static str {
     }
 }
 
-/// Lets this process lock as much memory as maps need: before Linux 5.11 they count against RLIMIT_MEMLOCK. Where this fails, it
-/// either does not matter or making a map says so.
-pub fn raise_memlock() {
+/// Lets this process lock as much memory as maps need. Where this fails, making the map says so.
+fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
@@ -52,32 +51,42 @@ pub fn create(spec: &MapSpec, ring: u32) -> Result<MapData, MapError> {
         MapKind::RingBuf => (bpf_map_type::BPF_MAP_TYPE_RINGBUF, 0, ring),
     };
     let map = aya_obj::Map::new_from_params(kind as u32, spec.key_size, spec.value_size, entries, flags);
-    let name = name(spec.map);
-    let bytes = u64::from(entries) * u64::from(spec.key_size + spec.value_size).max(1);
-    MapData::create(map, &name, None).map_err(|error| {
-        let error = match error {
-            aya::maps::MapError::CreateError { io_error, .. } => io_error,
-            other => io::Error::other(other.to_string()),
-        };
-        MapError { map: name, action: "create", bytes, error }
-    })
+    make(&map, &name(spec.map))
 }
 
 /// Makes an array of one element that programs reach by a direct pointer and the host through the mapping.
-pub fn create_mapped(map: MapRef, value_size: u32) -> Result<(MapData, Mapping), MapError> {
-    let spec = MapSpec { map, kind: MapKind::MappedArray, key_size: 4, value_size, max_entries: 1 };
-    let data = create(&spec, 0)?;
-    let mapping = Mapping::new(data.fd().as_fd(), value_size as usize, true).map_err(|error| MapError {
-        map: name(map),
-        action: "map",
-        bytes: value_size.into(),
-        error,
-    })?;
+pub fn create_mapped(name: &str, value_size: u32) -> Result<(MapData, Mapping), MapError> {
+    let map = aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, 4, value_size, 1, BPF_F_MMAPABLE);
+    let data = make(&map, name)?;
+    let mapping = Mapping::new(data.fd().as_fd(), value_size as usize, true);
+    let mapping = mapping.map_err(|error| MapError { map: name.to_owned(), action: "map", bytes: value_size.into(), error })?;
     Ok((data, mapping))
 }
 
-/// The name that a map has in the kernel.
-fn name(map: MapRef) -> String {
+fn make(map: &aya_obj::Map, name: &str) -> Result<MapData, MapError> {
+    let attempt = || {
+        MapData::create(map.clone(), name, None).map_err(|error| match error {
+            aya::maps::MapError::CreateError { io_error, .. } => io_error,
+            other => io::Error::other(other.to_string()),
+        })
+    };
+    let made = match attempt() {
+        // Before Linux 5.11 maps count against RLIMIT_MEMLOCK, and this says that it is reached. Only then, since COMMAND
+        // inherits the limit.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            raise_memlock();
+            attempt()
+        }
+        made => made,
+    };
+    made.map_err(|error| {
+        let bytes = u64::from(map.max_entries()) * u64::from(map.key_size() + map.value_size()).max(1);
+        MapError { map: name.to_owned(), action: "create", bytes, error }
+    })
+}
+
+/// The name that a map has in the kernel: 15 bytes at most.
+pub fn name(map: MapRef) -> String {
     match map {
         MapRef::Gate => "pc_gate".to_owned(),
         MapRef::Processes => "pc_processes".to_owned(),

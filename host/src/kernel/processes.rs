@@ -1,14 +1,25 @@
 //! The process table: which processes are the host's own, and which are in scope.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     sync::atomic::Ordering,
 };
 
 use aya::maps::MapData;
 use portcullis_ebpf::{MapRef, processes};
 
-use super::map::{MapError, Mapping, create_mapped};
+use super::map::{MapError, Mapping, create_mapped, name};
+
+/// The number of the initial pid namespace in /proc: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
+const INITIAL_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Process ids here are those that programs see, which is so in the initial pid namespace alone. True where /proc does not tell.
+pub fn initial_namespace() -> bool {
+    std::fs::metadata("/proc/self/ns/pid").map_or(true, |file| file.ino() == INITIAL_NAMESPACE)
+}
 
 /// The process table of a session ([`portcullis_ebpf::processes`]).
 #[derive(Debug)]
@@ -20,7 +31,7 @@ pub struct Processes {
 impl Processes {
     /// Makes a table without marks.
     pub fn create() -> Result<Processes, MapError> {
-        let (map, mapping) = create_mapped(MapRef::Processes, processes::SIZE)?;
+        let (map, mapping) = create_mapped(&name(MapRef::Processes), processes::SIZE)?;
         Ok(Processes { map, mapping })
     }
 

@@ -43,6 +43,14 @@ pub enum LoadError {
     /// This process may not load programs.
     #[error("{0}; loading programs needs root, or the capabilities CAP_BPF and CAP_PERFMON")]
     Permission(SysError),
+    /// There is no room for it.
+    #[error("{error}; {way_out}")]
+    Resources {
+        /// The call and why.
+        error: SysError,
+        /// What may help.
+        way_out: &'static str,
+    },
     /// The kernel has no such raw tracepoint.
     #[error("this kernel has no raw tracepoint `{0}`")]
     NoTracepoint(String),
@@ -120,9 +128,17 @@ pub fn load<'m>(
     let load = Load { kind, attach, btf_id, name: &program.name, insns: &insns };
     let error = match try_load(&load, None) {
         Ok(fd) => return Ok(LoadedProgram { fd }),
-        Err(error @ SysError { errno: Errno::PERM, .. }) => return Err(LoadError::Permission(error)),
         Err(error) => error,
     };
+    match error.errno {
+        Errno::PERM => return Err(LoadError::Permission(error)),
+        Errno::MFILE | Errno::NFILE => {
+            let way_out = "too many open files: raise the limit (ulimit -n), or use fewer probes";
+            return Err(LoadError::Resources { error, way_out });
+        }
+        Errno::NOMEM => return Err(LoadError::Resources { error, way_out: "there is not enough memory" }),
+        _ => {}
+    }
     // Once more for the reason. A log costs the verifier much time, so the first attempt went without.
     let mut log = vec![0; LOG_SIZE];
     if let Ok(fd) = try_load(&load, Some(&mut log)) {
@@ -142,5 +158,104 @@ fn try_load(load: &Load<'_>, mut log: Option<&mut Vec<u8>>) -> sys::Result<Owned
             Err(SysError { errno: Errno::AGAIN, .. }) if attempt < ATTEMPTS => attempt += 1,
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        sys::{Call, fake},
+        testing::{Assembler, null},
+    };
+
+    fn program() -> Program {
+        Assembler::default().map(1, MapRef::Ring).finish("sample", Hook::RawTp { name: "sys_enter".to_owned() })
+    }
+
+    fn no_types() -> Btf {
+        // A header without types and with one empty string.
+        let words = [24_u32, 0, 0, 0, 1].map(u32::to_ne_bytes).concat();
+        Btf::parse([&0xeb9f_u16.to_ne_bytes()[..], &[1, 0], &words, &[0]].concat()).unwrap()
+    }
+
+    /// What a load is asked for: the log it may fill, and the instructions.
+    fn asked(call: &mut Call<'_>) -> (u32, u64, u64) {
+        let Call::Bpf { attr, .. } = call else { unreachable!("nothing else is called") };
+        // SAFETY: BPF_PROG_LOAD uses this member, and it is plain numbers.
+        let load = unsafe { attr.__bindgen_anon_3 };
+        (load.log_size, load.log_buf, load.insns)
+    }
+
+    /// The first attempt goes without a log, an interrupted one is repeated, and the map's descriptor is in the instruction.
+    #[test]
+    fn loads_without_a_log() {
+        let map = null();
+        let fd = map.as_raw_fd();
+        let mut attempt = 0;
+        let _fake = fake::install(move |call| {
+            let (log, _, insns) = asked(call);
+            assert_eq!(log, 0);
+            // SAFETY: the instructions live until the call returns.
+            assert_eq!(unsafe { *(insns as *const aya_obj::generated::bpf_insn) }.imm, fd);
+            attempt += 1;
+            Some(if attempt < 3 { Err(Errno::AGAIN) } else { Ok(fake::descriptor()) })
+        });
+        assert!(load(&program(), &no_types(), |_| Some(map.as_fd())).is_ok());
+    }
+
+    /// A refusal is asked for once more with a log, of which an error shows the end and keeps all.
+    #[test]
+    fn refusal_has_listing_and_log() {
+        let map = null();
+        let _fake = fake::install(|call| {
+            let (size, log, _) = asked(call);
+            let text: Vec<u8> = (1..=100).flat_map(|i| format!("line {i}\n").into_bytes()).chain([0]).collect();
+            if size as usize >= text.len() {
+                // SAFETY: the log has that much room.
+                unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), log as *mut u8, text.len()) };
+            }
+            Some(Err(Errno::INVAL))
+        });
+        let error = load(&program(), &no_types(), |_| Some(map.as_fd())).unwrap_err();
+        let LoadError::Refused(refusal) = &error else { unreachable!("{error}") };
+        assert_eq!(refusal.log.lines().count(), 100);
+        let text = error.to_string();
+        let expect = "the kernel refused the program `sample` (bpf(BPF_PROG_LOAD): Invalid argument (os error 22))\n\
+            This is a bug of Portcullis, not of the plugin. Please report it with the text below and the kernel's version.\n\
+            --- program ---\nlisting of sample\n--- verifier, without its first 40 lines ---\nline 41\n";
+        assert!(text.starts_with(expect), "{text}");
+        assert!(text.ends_with("\nline 100"), "{text}");
+    }
+
+    /// What is not the program's fault is not told as such, and no log is asked for.
+    #[test]
+    fn not_the_programs_fault() {
+        let check = |errno: Errno, expect: &str| {
+            let map = null();
+            let _fake = fake::install(move |call| {
+                assert_eq!(asked(call).0, 0);
+                Some(Err(errno))
+            });
+            let error = load(&program(), &no_types(), |_| Some(map.as_fd())).unwrap_err().to_string();
+            assert_eq!(error, expect);
+        };
+        check(
+            Errno::PERM,
+            "bpf(BPF_PROG_LOAD): Operation not permitted (os error 1); loading programs needs root, or the capabilities CAP_BPF and \
+             CAP_PERFMON",
+        );
+        check(Errno::NOMEM, "bpf(BPF_PROG_LOAD): Cannot allocate memory (os error 12); there is not enough memory");
+    }
+
+    /// A program for a tracepoint or a map that does not exist never reaches the kernel.
+    #[test]
+    fn impossible_programs() {
+        let _fake = fake::install(|_| unreachable!("no call"));
+        let typed = Program { hook: Hook::TpBtf { name: "gone".to_owned() }, maps: Vec::new(), ..program() };
+        assert_eq!(load(&typed, &no_types(), |_| None).unwrap_err(), LoadError::NoTracepoint("gone".to_owned()));
+        let error = load(&program(), &no_types(), |_| None).unwrap_err();
+        assert_eq!(error, LoadError::NoMap { program: "sample".to_owned(), map: MapRef::Ring, position: 0 });
     }
 }

@@ -98,6 +98,19 @@ pub(crate) fn layout() -> Layout {
     Layout { cpus: 1, probes: 1, streams: 1 }
 }
 
+/// For getppid(2) on the calling thread: if gate bit 0 is open, waits for some 0.3 ms and counts a hit.
+pub(crate) fn slow(hook: Hook) -> Program {
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    let mut a = Assembler::default();
+    a.op(0xbf, 6, 1, 0, 0).op(0x85, 0, 0, 0, 14).op(0xbc, 0, 0, 0, 0).end_if(0x56, 0, tid);
+    a.op(0x79, 8, 6, 8, 0).end_if(0x55, 8, syscalls::number("getppid").unwrap() as i32);
+    a.value(7, MapRef::Gate, gate::WORD).op(0x79, 7, 7, 0, 0).op(0x57, 7, 0, 0, 1).end_if(0x15, 7, 0);
+    // for (r9 = 8000; r9 != 0; r9--) ktime_get_ns()
+    a.op(0xb7, 9, 0, 0, 8000).op(0x85, 0, 0, 0, 5).op(0x07, 9, 0, 0, -1).op(0x55, 9, 0, -3, 0);
+    a.bump(MapRef::Counters, layout().probe(0, Counter::Hits));
+    a.finish("slow", hook)
+}
+
 /// For getppid(2) on the calling thread: counts a hit, opens a span, and emits a record of its stream, if the gate bit is open.
 pub(crate) fn counting(hook: Hook, bit: Option<u8>) -> Program {
     let layout = layout();
@@ -158,6 +171,12 @@ pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
 
 pub(crate) fn sys_enter() -> Hook {
     Hook::TpBtf { name: "sys_enter".to_owned() }
+}
+
+/// The numbers of these programs that the kernel still has.
+pub(crate) fn alive(ids: &[u32]) -> Vec<u32> {
+    let all: Vec<u32> = aya::programs::loaded_programs().filter_map(|program| Some(program.ok()?.id())).collect();
+    ids.iter().copied().filter(|id| all.contains(id)).collect()
 }
 
 /// A descriptor that is no BPF object.

@@ -13,6 +13,12 @@ pub enum Error {
     /// The scope is that of a command, and nothing follows the command's children.
     #[error("a run in the scope of a command needs programs that follow its children: a bug of Portcullis, please report it")]
     NoTracker,
+    /// Process ids here are not those that programs see.
+    #[error(
+        "this is a container with process ids of its own, which the kernel's probes do not know; run Portcullis in the host's pid \
+         namespace (docker run --pid=host)"
+    )]
+    PidNamespace,
     /// A map of the session.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -25,12 +31,12 @@ pub enum Error {
         source: MapError,
     },
     /// One of the session's own programs.
-    #[error("the program `{program}`, which follows the processes of the command: {reason}")]
+    #[error("the program `{program}`, which follows the processes of the command: {source}")]
     Tracker {
         /// The program.
         program: String,
-        /// Why.
-        reason: String,
+        /// Why: a [`LoadError`] or an [`AttachError`].
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A program of a plugin was not loaded.
     #[error("plugin `{plugin}`, {probes}: {source}")]
@@ -59,6 +65,10 @@ pub enum Error {
 impl Error {
     pub(super) fn load(plugin: &str, compiled: &Compiled, program: &Program, source: LoadError) -> Error {
         Error::Load { plugin: plugin.to_owned(), probes: probes(compiled, program), source }
+    }
+
+    pub(super) fn tracker(program: &Program, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Tracker { program: program.name.clone(), source: Box::new(source) }
     }
 
     pub(super) fn attach(plugin: &str, compiled: &Compiled, program: &Program, source: AttachError) -> Error {

@@ -25,7 +25,7 @@ use portcullis_ebpf::{Program, Scope};
 
 use crate::{
     contract::Interval,
-    kernel::{Processes, Ring, RunningKernel, attach::AttachError, clock},
+    kernel::{Processes, Ring, RunningKernel, clock},
 };
 
 /// A plugin of a session.
@@ -91,7 +91,7 @@ impl Loaded<'_> {
     pub fn attach(mut self) -> Result<Attached, Error> {
         let parts = &mut self.parts;
         for own in &mut parts.tracker {
-            own.attach(self.kernel).map_err(|source| error_of_tracker(own, source))?;
+            own.attach(self.kernel).map_err(|source| Error::tracker(&own.program, source))?;
         }
         let earliest = clock::now();
         for plugin in &mut parts.plugins {
@@ -104,10 +104,6 @@ impl Loaded<'_> {
         let attached = Interval { earliest, latest: clock::now() };
         Ok(Attached { parts: self.parts, attached })
     }
-}
-
-fn error_of_tracker(own: &parts::Installed, source: AttachError) -> Error {
-    Error::Tracker { program: own.program.name.clone(), reason: source.to_string() }
 }
 
 /// Attached: programs run, and do nothing while the gate is closed.

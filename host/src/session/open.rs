@@ -55,8 +55,8 @@ impl Open {
         if let Some(closing) = &part.closing {
             return closing.interval;
         }
-        // Above 63 there is no plugin.
-        let interval = gated.then(|| self.parts.gate.close(1_u64.checked_shl(u32::try_from(plugin).unwrap_or(64)).unwrap_or(0)));
+        // There are no more plugins than bits.
+        let interval = gated.then(|| self.parts.gate.close(1 << plugin));
         let links = part.take_links();
         let grace = Arc::clone(&self.parts.grace);
         let detach = move || {

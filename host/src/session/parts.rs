@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use portcullis_ebpf::{Compiled, Kernel as _, MapRef, Program, processes};
+use portcullis_ebpf::{Compiled, Kernel as _, MapRef, Program, processes::OWN};
 
 use super::{Config, Error, Plugin};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     kernel::{
         Counters, Gate, Grace, LoadError, MapError, Processes, Ring, RunningKernel, SysError,
         attach::{self, AttachError, Link},
-        map,
+        processes,
         program::{self, LoadedProgram},
         spans::Spans,
     },
@@ -74,9 +74,11 @@ impl Installed {
 impl Parts {
     /// Makes every map and loads every program.
     pub(super) fn load(plugins: Vec<Plugin>, config: Config, kernel: &RunningKernel) -> Result<Parts, Error> {
-        map::raise_memlock();
+        if !processes::initial_namespace() {
+            return Err(Error::PidNamespace);
+        }
         let processes = Arc::new(Processes::create()?);
-        processes.mark(std::process::id(), processes::OWN);
+        processes.mark(std::process::id(), OWN);
         let mut parts = Parts {
             plugins: Vec::with_capacity(plugins.len()),
             tracker: Vec::with_capacity(config.tracker.len()),
@@ -87,7 +89,7 @@ impl Parts {
         };
         for program in config.tracker {
             let loaded = parts.load_program(&program, None, kernel);
-            let loaded = loaded.map_err(|e| Error::Tracker { program: program.name.clone(), reason: e.to_string() })?;
+            let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
             parts.tracker.push(Installed { link: None, loaded, program });
         }
         for plugin in plugins {

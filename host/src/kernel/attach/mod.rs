@@ -79,3 +79,97 @@ pub fn detach(links: Vec<Link>) {
         }
     });
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use portcullis_ebpf::kernel::Btf;
+
+    use super::*;
+    use crate::kernel::{
+        sys::{Call, fake},
+        testing::null,
+    };
+
+    /// A kernel with one tracepoint.
+    struct Fixture;
+
+    impl Kernel for Fixture {
+        fn btf(&self) -> &Btf {
+            unreachable!("attaching asks for no types")
+        }
+
+        fn tracepoints(&self) -> Result<&[(String, String)], SourceError> {
+            unreachable!("attaching lists nothing")
+        }
+
+        fn tracepoint_format(&self, category: &str, name: &str) -> Result<Option<String>, SourceError> {
+            match (category, name) {
+                ("sched", "sched_switch") => Ok(Some("ID: 372\n".to_owned())),
+                ("sched", "broken") => Ok(Some("nonsense".to_owned())),
+                _ => Ok(None),
+            }
+        }
+
+        fn possible_cpus(&self) -> u32 {
+            1
+        }
+    }
+
+    fn perf(name: &str) -> Hook {
+        Hook::PerfTracepoint { category: "sched".to_owned(), name: name.to_owned() }
+    }
+
+    /// A perf event is opened by the tracepoint's number, gets its program, and is enabled.
+    #[test]
+    fn perf_tracepoint_in_steps() {
+        let program = null();
+        let mut steps = vec![];
+        let (send, receive) = std::sync::mpsc::channel();
+        let _fake = fake::install(move |call| {
+            match call {
+                Call::PerfEventOpen { attr, .. } => {
+                    steps.push(attr.config);
+                    send.send(steps.clone()).unwrap();
+                    return Some(Ok(fake::descriptor()));
+                }
+                Call::PerfEventIoctl { request, .. } => steps.push((*request).into()),
+                Call::Bpf { .. } => unreachable!("no bpf call"),
+            }
+            send.send(steps.clone()).unwrap();
+            Some(Ok(0))
+        });
+        let link = attach(&perf("sched_switch"), program.as_fd(), &Fixture).unwrap();
+        let (set, enable) = (aya_obj::generated::PERF_EVENT_IOC_SET_BPF.into(), aya_obj::generated::PERF_EVENT_IOC_ENABLE.into());
+        assert_eq!(receive.try_iter().last().unwrap(), [372, set, enable]);
+        detach(vec![link]);
+    }
+
+    /// Each refusal says what was called, why it failed, and what may help.
+    #[test]
+    fn refusals() {
+        let check = |hook: Hook, errno: Errno, expect: &str| {
+            let program = null();
+            let _fake = fake::install(move |_| Some(Err(errno)));
+            assert_eq!(attach(&hook, program.as_fd(), &Fixture).unwrap_err().to_string(), expect);
+        };
+        let raw = |name: &str| Hook::RawTp { name: name.to_owned() };
+        check(raw("gone"), Errno::NOENT, "this kernel has no raw tracepoint `gone`");
+        check(raw("nul\0"), Errno::NOENT, "this kernel has no raw tracepoint `nul\0`");
+        check(perf("gone"), Errno::NOENT, "this kernel has no tracepoint `sched:gone`");
+        check(perf("broken"), Errno::NOENT, "the format of the tracepoint sched:broken: no line begins with `ID:`");
+        check(
+            perf("sched_switch"),
+            Errno::PERM,
+            "perf_event_open(2): Operation not permitted (os error 1); attaching needs root, or the capabilities CAP_BPF and \
+             CAP_PERFMON",
+        );
+        check(
+            Hook::TpBtf { name: "sys_enter".to_owned() },
+            Errno::INVAL,
+            "bpf(BPF_RAW_TRACEPOINT_OPEN): Invalid argument (os error 22)",
+        );
+    }
+}
