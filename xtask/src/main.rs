@@ -1,2 +1,66 @@
-//! stub
-fn main() {}
+//! The project's own commands: everything that is more than one call of cargo.
+//!
+//! They work in a fresh clone and fetch what they need; `cargo xtask help` lists them.
+
+mod examples;
+mod place;
+mod plugins;
+mod process;
+mod quickstart;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use place::Place;
+
+/// A command, what it does, and how.
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Place) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "quickstart",
+        about: "build the plugins and the host, and run examples/quickstart/bundle.toml on this kernel",
+        run: quickstart::run,
+    },
+    Task { name: "test", about: "format check, lints, documentation, all builds, all tests", run: test::run },
+    Task { name: "plugins", about: "build the first-party plugins into target/plugins", run: plugins::run },
+    Task { name: "examples", about: "build the example plugin in each language into target/examples", run: examples::run },
+];
+
+fn main() -> ExitCode {
+    match dispatch(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            process::say(&help());
+            Ok(())
+        }
+        [name] => match TASKS.iter().find(|task| task.name == *name) {
+            Some(task) => (task.run)(&Place::find()?),
+            None => bail!("there is no command `{name}`\n\n{}", help()),
+        },
+        [name, ..] => bail!("`cargo xtask {name}` takes no arguments\n\n{}", help()),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("Usage: cargo xtask COMMAND\n");
+    for task in TASKS {
+        text.push_str(&format!("\n  {:<12}{}", task.name, task.about));
+    }
+    text
+}

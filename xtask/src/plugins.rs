@@ -1,0 +1,67 @@
+//! Building plugins: their target is WebAssembly, and their profile makes small components.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    place::Place,
+    process::{cargo, command, output, run as execute},
+};
+
+/// What plugins are built for.
+pub(crate) const TARGET: &str = "wasm32-wasip2";
+/// The profile in Cargo.toml.
+pub(crate) const PROFILE: &str = "plugin";
+
+/// The name of the first-party plugins' packages, less the plugin's own.
+const PACKAGE: &str = "portcullis-plugin-";
+
+/// Builds every plugin in `plugins/` into `target/plugins`.
+pub(crate) fn run(place: &Place) -> Result<()> {
+    ensure_target(place)?;
+    let names = names(place)?;
+    let packages: Vec<String> = names.iter().map(|name| format!("{PACKAGE}{name}")).collect();
+    build(place, &packages)?;
+    names.iter().try_for_each(|name| {
+        place.publish(&place.target.join(TARGET).join(PROFILE).join(format!("{name}.wasm")), "plugins", name)
+    })
+}
+
+/// The names of the plugins: those of their directories, their libraries, and their packages behind the prefix.
+fn names(place: &Place) -> Result<Vec<String>> {
+    let directory = place.root.join("plugins");
+    let entries = fs::read_dir(&directory).with_context(|| format!("can't list {}", directory.display()))?;
+    let with_manifest = entries.flatten().filter(|entry| entry.path().join("Cargo.toml").is_file());
+    let mut names: Vec<String> = with_manifest.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Every package that is built for [`TARGET`].
+pub(crate) fn packages(place: &Place) -> Result<Vec<String>> {
+    let mut packages: Vec<String> = names(place)?.iter().map(|name| format!("{PACKAGE}{name}")).collect();
+    packages.push(crate::examples::RUST_PACKAGE.to_owned());
+    Ok(packages)
+}
+
+/// Builds packages as components.
+pub(crate) fn build(place: &Place, packages: &[String]) -> Result<()> {
+    let mut cargo = cargo(&place.root);
+    cargo.args(["build", "--profile", PROFILE, "--target", TARGET]);
+    packages.iter().for_each(|package| {
+        cargo.args(["--package", package]);
+    });
+    execute(&mut cargo)
+}
+
+/// Installs rustc's library for [`TARGET`] if it is not there.
+pub(crate) fn ensure_target(place: &Place) -> Result<()> {
+    let library = output(command("rustc", &place.root).args(["--print", "target-libdir", "--target", TARGET]))?;
+    if fs::read_dir(library.trim_end()).is_ok_and(|mut files| files.next().is_some()) {
+        return Ok(());
+    }
+    execute(command("rustup", &place.root).args(["target", "add", TARGET])).with_context(|| {
+        format!("Rust's target {TARGET} is missing; with a Rust that is not rustup's, install the standard library for it")
+    })
+}

@@ -1,0 +1,77 @@
+//! The first thing that a newcomer types: the whole way from sources to a trace on the running kernel.
+
+use std::{fs, path::Path};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    place::Place,
+    plugins,
+    process::{cargo, command, is_root, run as execute, say},
+};
+
+/// What the host is asked to do, from the root of the checkout.
+const RUN: [&str; 7] =
+    ["run", "examples/quickstart/bundle.toml", "--duration", "10s", "--", "sh", "examples/quickstart/activity.sh"];
+
+/// Builds what the quickstart needs and runs it.
+pub(crate) fn run(place: &Place) -> Result<()> {
+    plugins::run(place)?;
+    execute(cargo(&place.root).args(["build", "--release", "--package", "portcullis"]))?;
+    let host = place.target.join("release/portcullis");
+    mount_tracefs(place);
+    let missing = missing();
+    if !missing.is_empty() {
+        let program = host.strip_prefix(&place.root).unwrap_or(&host).display();
+        bail!(
+            "everything is built, and this machine can't trace:\n  - {}\n\nOnce it can:\n  cd {}\n  sudo {program} {}",
+            missing.join("\n  - "),
+            place.root.display(),
+            RUN.join(" ")
+        );
+    }
+    say("\nTwo plugins watch a small script, examples/quickstart/activity.sh, from its first instruction on:\n");
+    execute(command(host, &place.root).args(RUN))
+}
+
+/// What this machine lacks, as sentences.
+fn missing() -> Vec<String> {
+    // Each file is there if and only if the kernel has the thing: kernel/bpf/syscall.c, kernel/bpf/sysfs_btf.c,
+    // kernel/trace/trace_syscalls.c.
+    let needs = [
+        ("/proc/sys/kernel/unprivileged_bpf_disabled", "the kernel has no BPF (CONFIG_BPF_SYSCALL)"),
+        ("/sys/kernel/btf/vmlinux", "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"),
+        (
+            "/sys/kernel/tracing/events/syscalls",
+            "there are no system call tracepoints (CONFIG_FTRACE_SYSCALLS), or tracefs is not mounted: `sudo mount -t tracefs tracefs /sys/kernel/tracing`",
+        ),
+    ];
+    let mut missing = Vec::new();
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        missing.push("it is no Linux on x86-64".to_owned());
+    }
+    let root = is_root();
+    if !root {
+        missing.push("the host must be started by root, and this user is not".to_owned());
+    }
+    for (file, text) in needs {
+        // tracefs is closed to other users: without root its absence can't be told.
+        let hidden = !root && file.starts_with("/sys/kernel/tracing");
+        if !hidden && !Path::new(file).exists() {
+            missing.push(text.to_owned());
+        }
+    }
+    missing
+}
+
+/// Mounts tracefs where it is not and root asks. Without success something else will say so.
+pub(crate) fn mount_tracefs(place: &Place) {
+    let tracing = "/sys/kernel/tracing";
+    let empty = fs::read_dir(tracing).is_ok_and(|mut entries| entries.next().is_none());
+    if is_root() && empty {
+        let mounted = execute(command("mount", &place.root).args(["-t", "tracefs", "tracefs", tracing]));
+        if let Err(error) = mounted {
+            say(&format!("warning: {error:#}"));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The tools of other languages, pinned, from their registries, in `target/tools`. Nothing is installed outside of it but, by
+//! root, the distribution's python3-venv where that is missing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    place::Place,
+    process::{cargo, command, is_root, run},
+};
+
+/// Generates C from WIT. The version of the Rust bindings in Cargo.toml.
+const WIT_BINDGEN: &str = "0.61.1";
+/// A C compiler for WebAssembly with its headers, as a Python package.
+const ZIGLANG: &str = "0.15.2";
+/// Python plugins.
+const COMPONENTIZE_PY: &str = "0.25.1";
+
+/// `wit-bindgen`.
+pub(crate) fn wit_bindgen(place: &Place) -> Result<PathBuf> {
+    let root = place.target.join("tools").join(format!("wit-bindgen-{WIT_BINDGEN}"));
+    once(&root, |root| {
+        let build = root.join("build");
+        let mut install = cargo(&place.root);
+        install.args(["install", "--quiet", "--locked", "wit-bindgen-cli", "--version", WIT_BINDGEN]);
+        install.args(["--no-default-features", "--features", "c", "--root"]).arg(root);
+        run(install.env("CARGO_TARGET_DIR", &build))?;
+        fs::remove_dir_all(&build).with_context(|| format!("can't remove {}", build.display()))
+    })?;
+    Ok(root.join("bin/wit-bindgen"))
+}
+
+/// The directory of programs of a Python environment with ziglang and componentize-py.
+pub(crate) fn python(place: &Place) -> Result<PathBuf> {
+    let root = place.target.join("tools").join(format!("python-{ZIGLANG}-{COMPONENTIZE_PY}"));
+    once(&root, |root| {
+        environment(place, root)?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        let (zig, componentize) = (format!("ziglang=={ZIGLANG}"), format!("componentize-py=={COMPONENTIZE_PY}"));
+        run(command(root.join("bin/python"), &place.root).args(pip).args([zig, componentize]))
+    })?;
+    Ok(root.join("bin"))
+}
+
+/// Makes an empty Python environment.
+fn environment(place: &Place, root: &Path) -> Result<()> {
+    let venv = |directory: &Path| run(command("python3", &place.root).args(["-m", "venv"]).arg(directory));
+    let Err(error) = venv(root) else { return Ok(()) };
+    // Debian and Ubuntu ship Python without what `venv` needs.
+    let apt = Path::new("/usr/bin/apt-get");
+    if !apt.exists() || !is_root() {
+        return Err(error)
+            .context("the examples need Python 3.10 or later with venv: `sudo apt-get install python3 python3-venv`");
+    }
+    remove(root)?;
+    run(Command::new(apt).args(["-q", "update"]))?;
+    run(Command::new(apt).args(["-q", "install", "-y", "python3", "python3-venv"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    venv(root)
+}
+
+/// Does `install` into a directory unless it was done to its end before.
+fn once(root: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let done = root.join(".complete");
+    if done.exists() {
+        return Ok(());
+    }
+    remove(root)?;
+    fs::create_dir_all(root).with_context(|| format!("can't create {}", root.display()))?;
+    install(root)?;
+    fs::write(&done, "").with_context(|| format!("can't write {}", done.display()))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("can't remove {}: {error}", directory.display()),
+        _ => Ok(()),
+    }
+}
