@@ -1,0 +1,104 @@
+//! A bundle on its way to the kernel: plugins declare what they want, in their workers; the compiler makes programs of it; and what
+//! the programs need is held against what is granted. Nothing is loaded here.
+
+use std::{fs::File, io::Read, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
+
+use crate::{
+    columns, contract, grants,
+    manifest::{self, Manifest},
+    worker::{self, Output, Worker},
+};
+
+/// How large a component can be. Python's, the largest known, have 20 MiB.
+const MAX_COMPONENT: u64 = 64 << 20;
+
+/// A plugin whose program is known.
+#[derive(Debug)]
+pub struct Declared {
+    /// What the manifest says of it.
+    pub plugin: manifest::Plugin,
+    /// The process that it lives in.
+    pub worker: Worker,
+    /// What it wants to trace.
+    pub program: contract::Program,
+}
+
+/// A plugin whose probes are compiled.
+#[derive(Debug)]
+pub struct Built {
+    /// What the manifest says of it.
+    pub plugin: manifest::Plugin,
+    /// The process that it lives in.
+    pub worker: Worker,
+    /// Its probes.
+    pub compiled: Compiled,
+}
+
+/// What is wrong with the probes of a bundle: for each error the plugin that it is in. Its `Display` is several lines an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|(plugin, e)| format!("plugin \"{plugin}\": {e}")).collect::<Vec<_>>().join("\n"))]
+pub struct SpecErrors(pub Vec<(String, Diagnostic)>);
+
+/// Starts a worker for each plugin of the bundle, all at once, and asks each for its program.
+pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
+    let mut workers = Vec::with_capacity(manifest.plugins.len());
+    for plugin in &manifest.plugins {
+        let component = read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?;
+        let options =
+            worker::Options { name: plugin.name.clone(), limits: plugin.limits, output: Arc::clone(output), executable: None };
+        workers.push((plugin, Worker::spawn(component, options)?));
+    }
+    let declared = workers.into_iter().map(|(plugin, mut worker)| {
+        worker.loaded()?;
+        let program = worker.configure(&plugin.config)?;
+        Ok(Declared { plugin: plugin.clone(), worker, program })
+    });
+    declared.collect()
+}
+
+fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_COMPONENT + 1).read_to_end(&mut bytes));
+    read.with_context(|| format!("can't read {}", path.display()))?;
+    if bytes.len() as u64 > MAX_COMPONENT {
+        anyhow::bail!("{} is larger than {} MiB, which no component may be", path.display(), MAX_COMPONENT >> 20);
+    }
+    Ok(bytes)
+}
+
+/// Compiles the probes of all plugins, the plugin at position *n* for bit *n* of the gate.
+pub fn compile(declared: Vec<Declared>, kernel: &dyn Kernel, gate: bool, scope: Scope) -> Result<Vec<Built>, SpecErrors> {
+    let mut built = Vec::with_capacity(declared.len());
+    let mut wrong = Vec::new();
+    for (bit, Declared { plugin, worker, program }) in (0..).zip(declared) {
+        let specs: Vec<ProbeSpec> = program.probes.into_iter().map(spec).collect();
+        // A reader that sleeps for 10 ms is woken before an eighth of the ring is full.
+        let options = Options { gate: gate.then_some(bit), scope, wake_at: plugin.limits.ring / 8, ..Options::default() };
+        match portcullis_ebpf::compile(&specs, kernel, &options) {
+            Ok(compiled) => built.push(Built { plugin, worker, compiled }),
+            Err(errors) => wrong.extend(errors.into_iter().map(|error| (plugin.name.clone(), error))),
+        }
+    }
+    if wrong.is_empty() { Ok(built) } else { Err(SpecErrors(wrong)) }
+}
+
+fn spec(probe: contract::Probe) -> ProbeSpec {
+    let contract::Probe { name, attach, when, body, optional } = probe;
+    ProbeSpec { name, attach, when, body, optional }
+}
+
+/// Refuses a bundle whose plugins need more than they are granted.
+pub fn check_grants(built: &[Built]) -> Result<(), grants::Refusals> {
+    grants::check_all(built.iter().map(|b| (b.plugin.name.as_str(), &b.compiled.needs, &b.plugin.grants)))
+}
+
+/// Has every plugin check the streams that the compiler made and declare its tables.
+pub fn prepare(built: &mut [Built]) -> anyhow::Result<()> {
+    for Built { worker, compiled, .. } in built {
+        worker.prepare(&columns::schema(&compiled.streams))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Programs to trace: each does one thing a known number of times, by raw system calls, and nothing else of its kind.
+
+use std::{
+    ffi::CString,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+const USAGE: &str = "\
+workload getppid COUNT            getppid(2), COUNT times
+workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT times
+workload readers SECONDS THREADS  the same for so long
+workload opens COUNT PATH         openat(2) and close(2), COUNT times
+workload opens-bad COUNT          openat(2) with a path at an address that is not there
+workload forks COUNT              fork(2), COUNT times; each child calls getppid(2) once and exits
+workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 20), COUNT times
+workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
+workload idle SECONDS             sleeps";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    match *arguments.as_slice() {
+        ["getppid", count] => (0..number(count)).for_each(|_| getppid()),
+        ["reads", count, threads] => in_threads(number(threads), || read_zeros(number(count))),
+        ["readers", seconds, threads] => in_threads(number(threads), || {
+            let end = Instant::now() + Duration::from_secs(number(seconds));
+            while Instant::now() < end {
+                read_zeros(1000);
+            }
+        }),
+        ["opens", count, path] => opens(number(count), path),
+        ["opens-bad", count] => (0..number(count)).for_each(|_| {
+            // SAFETY: the kernel finds that nothing is mapped at this address and says EFAULT.
+            let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, 16, libc::O_RDONLY) };
+            assert_eq!(fd, -1);
+        }),
+        ["forks", count] => (0..number(count)).for_each(|_| fork()),
+        ["compat", count] => (0..number(count)).for_each(|_| compat_getpid()),
+        ["blocked", seconds] => blocked(Duration::from_secs(number(seconds))),
+        ["idle", seconds] => thread::sleep(Duration::from_secs(number(seconds))),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn in_threads(threads: u64, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(&work);
+        }
+    });
+}
+
+fn getppid() {
+    // SAFETY: the call takes nothing and changes nothing.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn open(path: &str) -> i32 {
+    let Ok(path) = CString::new(path) else { return -1 };
+    // SAFETY: the path ends with a NUL byte and lives through the call.
+    (unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY) }) as i32
+}
+
+fn read_zeros(count: u64) {
+    let zeros = open("/dev/zero");
+    let mut byte = 0u8;
+    for _ in 0..count {
+        // SAFETY: there is room for the one byte.
+        unsafe { libc::syscall(libc::SYS_read, zeros, &raw mut byte, 1) };
+    }
+    // SAFETY: the descriptor is ours and not used again.
+    unsafe { libc::close(zeros) };
+}
+
+fn opens(count: u64, path: &str) {
+    for _ in 0..count {
+        let fd = open(path);
+        if fd >= 0 {
+            // SAFETY: the descriptor is ours and not used again.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+fn fork() {
+    // SAFETY: there is one thread, and the child makes two system calls.
+    match unsafe { libc::fork() } {
+        0 => {
+            getppid();
+            // SAFETY: it ends the child.
+            unsafe { libc::_exit(0) };
+        }
+        child => {
+            // SAFETY: no status is wanted.
+            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn compat_getpid() {
+    let number: u64 = 20;
+    // SAFETY: getpid of the 32-bit ABI takes nothing; the kernel clobbers r8 to r11 on this way in.
+    unsafe {
+        std::arch::asm!("int 0x80", inout("rax") number => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn compat_getpid() {}
+
+fn blocked(time: Duration) {
+    let mut pipe = [0; 2];
+    // SAFETY: there is room for the two descriptors.
+    unsafe { libc::pipe(pipe.as_mut_ptr()) };
+    let [from, to] = pipe;
+    thread::spawn(move || {
+        let mut byte = 0u8;
+        // SAFETY: there is room for the one byte.
+        unsafe { libc::syscall(libc::SYS_read, from, &raw mut byte, 1) };
+    });
+    thread::sleep(time);
+    // SAFETY: the descriptor is ours; closing it ends the read.
+    unsafe { libc::close(to) };
+    thread::sleep(Duration::from_millis(50));
+}
