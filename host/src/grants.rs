@@ -56,7 +56,7 @@ pub struct Refused {
     /// The data that no grant covers.
     pub data: Vec<DataNeed>,
     /// What is granted.
-    pub grants: Grants,
+    pub grants: Box<Grants>,
 }
 
 /// Several plugins need what they are not granted.
@@ -71,7 +71,7 @@ pub fn check(plugin: &str, needs: &Needs, grants: &Grants) -> Result<(), Refused
     if points.is_empty() && data.is_empty() {
         return Ok(());
     }
-    Err(Refused { plugin: plugin.into(), points, data, grants: grants.clone() })
+    Err(Refused { plugin: plugin.into(), points, data, grants: Box::new(grants.clone()) })
 }
 
 /// [`check`] over all plugins of a bundle, so that one refusal names everything.
@@ -83,7 +83,7 @@ pub fn check_all<'a>(plugins: impl IntoIterator<Item = (&'a str, &'a Needs, &'a 
 impl Refused {
     /// The grants with which the run would not have been refused.
     pub fn wanted(&self) -> Grants {
-        let mut wanted = self.grants.clone();
+        let mut wanted = Grants::clone(&self.grants);
         wanted.probes.extend(globs(&self.points));
         wanted.read.extend(self.data.iter().map(|need| need.class));
         wanted

@@ -43,7 +43,7 @@ pub enum Exit {
 }
 
 /// The end of `--help`.
-const EXIT_CODES: &str = "\
+pub const EXIT_CODES: &str = "\
 Exit codes:
   0  everything went as asked
   1  refused or failed; before the gate opened, nothing was recorded and COMMAND did not run

@@ -112,11 +112,16 @@ mod tests {
 
     use super::*;
 
-    /// A process of its own for the tests below: it waits for a signal, says which came, and goes on for a while.
+    /// Set in the process that [`child`] is to be.
+    const CHILD: &str = "PORTCULLIS_TEST_SIGNALS";
+
+    /// A process of its own, which the tests below start: it waits for a signal, says which came, and goes on for a while.
     #[test]
-    #[ignore = "the other tests start it"]
     #[allow(clippy::print_stderr)]
     fn child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
         let signals = Signals::install().unwrap();
         eprintln!("ready {:?}", signals.received());
         let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
@@ -125,10 +130,13 @@ mod tests {
         thread::sleep(Duration::from_secs(2));
     }
 
+    fn command(mut command: Command) -> Child {
+        command.args(["--exact", "cli::signals::tests::child", "--nocapture"]).env(CHILD, "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     fn start() -> (Child, Pid, impl FnMut() -> String) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "cli::signals::tests::child", "--ignored", "--nocapture"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(Command::new(std::env::current_exe().unwrap()));
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut next = move || {
             let mut line = String::new();
@@ -166,9 +174,9 @@ mod tests {
     /// What nohup made the process ignore stays ignored.
     #[test]
     fn nohup_is_respected() {
-        let mut command = Command::new("nohup");
-        command.arg(std::env::current_exe().unwrap()).args(["--exact", "cli::signals::tests::child", "--ignored", "--nocapture"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut nohup = Command::new("nohup");
+        nohup.arg(std::env::current_exe().unwrap());
+        let mut child = command(nohup);
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.ends_with("ready None\n") {

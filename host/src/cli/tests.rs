@@ -97,7 +97,7 @@ fn wrong_usage() {
             "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory]",
         ),
         ("run b --system-wide", "the following required arguments were not provided:\n  <COMMAND>..."),
-        ("rnu b", "unrecognized subcommand 'rnu'\n\n  tip: a similar subcommand exists: 'run'"),
+        ("inspct b", "unrecognized subcommand 'inspct'\n\n  tip: a similar subcommand exists: 'inspect'"),
     ] {
         let error = parse_words(line).unwrap_err();
         let error =

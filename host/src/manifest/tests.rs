@@ -21,11 +21,7 @@ fn wrong_whole(text: &str, expect: &str) {
     assert_eq!(parse(text).unwrap_err(), expect.trim_start_matches('\n'));
 }
 
-/// Every key there is, read.
-#[test]
-fn a_whole_manifest() {
-    let manifest = parse(
-        r#"
+const WHOLE: &str = r#"
 schema = 1
 name = "slow-io"
 [start]
@@ -50,9 +46,24 @@ ring = "1MiB"
 [[plugin]]
 name = "second"
 source = "/abs/second.wasm"
-"#,
-    )
-    .unwrap();
+"#;
+
+/// A manifest that is cut anywhere, or has a wrong character anywhere, is read or refused and nothing else.
+#[test]
+fn damaged_manifests() {
+    for at in 0..WHOLE.len() {
+        let _ = parse(&WHOLE[..at]);
+        for wrong in ["", "\"", "[", "]", "=", "\n", "'", "9", "\0", "\u{202e}", "漢"] {
+            let _ = parse(&format!("{}{wrong}{}", &WHOLE[..at], &WHOLE[at + 1..]));
+        }
+    }
+    assert!(parse(&format!("{HEAD}config = {}", "[".repeat(100_000))).is_err());
+}
+
+/// Every key there is, read.
+#[test]
+fn a_whole_manifest() {
+    let manifest = parse(WHOLE).unwrap();
     let read = |classes: &[portcullis_ebpf::DataClass]| classes.iter().copied().collect();
     use portcullis_ebpf::DataClass::{Arguments, UserMemory};
     assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! It is made of counts that are each kept by their own counter, so that the equations of guarantee G6 can fail
 //! ([`Report::check`]); a failure is a bug of Portcullis, and is said to be one. A report is written as JSON ([`Report::to_json`],
-//! [`write`]) and shown in words ([`Report::to_text`]).
+//! [`write()`]) and shown in words ([`Report::to_text`]).
 
 mod equations;
 mod json;
@@ -11,6 +11,7 @@ mod tests;
 mod text;
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -171,17 +172,43 @@ pub fn write(report: &Report, path: &Path) -> Result<(), WriteError> {
     replace(path, text.as_bytes()).map_err(|error| WriteError { path: path.into(), error })
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link is followed, so that what it names is replaced and not the link.
-    let path = path.canonicalize().unwrap_or_else(|_| path.into());
-    if path.metadata().is_ok_and(|there| !there.is_file()) {
-        return std::fs::OpenOptions::new().write(true).open(&path)?.write_all(bytes);
+/// Whether [`write()`] could write to `path`, found out before the run and not at its end. What is there stays as it is.
+pub fn check_writable(path: &Path) -> Result<(), WriteError> {
+    let check = || match Target::of(path)? {
+        Target::Stream(path) => std::fs::OpenOptions::new().write(true).open(path).map(drop),
+        Target::File { temporary, .. } => write_new(&temporary, b"").and_then(|()| std::fs::remove_file(&temporary)),
+    };
+    check().map_err(|error| WriteError { path: path.into(), error })
+}
+
+/// Where a report goes.
+enum Target {
+    /// What is no ordinary file.
+    Stream(PathBuf),
+    /// A file, and the one beside it that takes its name.
+    File { path: PathBuf, temporary: PathBuf },
+}
+
+impl Target {
+    fn of(path: &Path) -> io::Result<Target> {
+        // A link is followed, so that what it names is replaced and not the link.
+        let path = path.canonicalize().unwrap_or_else(|_| path.into());
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Ok(Target::Stream(path));
+        }
+        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        Ok(Target::File { temporary: path.with_file_name(temporary), path })
     }
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (path, temporary) = match Target::of(path)? {
+        Target::Stream(path) => return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Target::File { path, temporary } => (path, temporary),
+    };
     let written = write_new(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path));
     if written.is_err() {
         // It may not be there at all; the first error is the one to tell.

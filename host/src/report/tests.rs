@@ -114,7 +114,7 @@ fn every_counter_is_checked() {
         (
             |p| {
                 p.probes[0].counts.entered += 1;
-                p.probes[0].counts.entry_hits += 1
+                p.probes[0].counts.entry_hits += 1;
             },
             r#", probe "slow": entered = matched + in flight + lost does not hold: 113 is not 107 + 4 + 1 (which is 112)"#,
         ),
@@ -231,7 +231,7 @@ The command cat exited with 0.
 
 plugin opens: ok
   not on this kernel: probe gone: there is no tracepoint `gone:gone`
-  probe  by      before   hits  unpaired  filtered  completed  in flight
+  probe  by      closed   hits  unpaired  filtered  completed  in flight
   slow   tp_btf      15    110         3        40         67          4
   reads  tp_btf       0  1,234                 234      1,000
   stream  events  no room
@@ -309,4 +309,11 @@ fn files() {
     let error = write(&report(), &dir.path().join("none/report.json")).unwrap_err();
     assert!(error.to_string().starts_with("can't write the report to "));
     assert!(write(&report(), Path::new("/")).is_err());
+    check_writable(&link).unwrap();
+    check_writable(&dir.path().join("new")).unwrap();
+    check_writable(Path::new("/dev/null")).unwrap();
+    for nowhere in [&dir.path().join("none/report.json"), Path::new("/"), Path::new("/proc/report.json")] {
+        assert!(check_writable(nowhere).is_err());
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }

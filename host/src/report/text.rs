@@ -65,8 +65,8 @@ impl Report {
         if let Some(skew) = skew {
             writeln!(text, "Attaching them took {skew} from the first to the last; nothing of that time was recorded.")?;
         }
-        let closed = self.plugins.iter().flat_map(|plugin| &plugin.probes);
-        let closed: u64 = closed.map(|probe| probe.counts.hits_closed + probe.counts.entry_hits_closed).sum();
+        let probes = self.plugins.iter().flat_map(|plugin| &plugin.probes);
+        let closed: u64 = probes.map(|probe| probe.counts.hits_closed + probe.counts.entry_hits_closed).sum();
         writeln!(text, "The probes fired {} while the gate was closed; the gate kept that out.", times(closed))?;
         if let Some(close) = self.gate.close {
             let ran = nanoseconds(close.earliest.saturating_sub(open.latest));
@@ -114,16 +114,16 @@ fn plugin_text(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
         let reason = missing.reason.lines().next().unwrap_or_default();
         writeln!(text, "  not on this kernel: probe {}: {}", missing.probe, clean::line(reason))?;
     }
-    let mut grid = Grid::new(&["probe", "by", "before", "hits", "unpaired", "filtered", "completed", "in flight"]);
+    let mut grid = Grid::new(&["probe", "by", "closed", "hits", "unpaired", "filtered", "completed", "in flight"]);
     for probe in &plugin.probes {
         let c = &probe.counts;
         let unpaired = if c.span { c.unpaired.map_or("unknown".into(), count) } else { String::new() };
         let in_flight = if c.span { count(c.in_flight) } else { String::new() };
-        let before = count(c.hits_closed + c.entry_hits_closed);
+        let closed = count(c.hits_closed + c.entry_hits_closed);
         grid.row([
             c.name.clone(),
             probe.mechanism.clone(),
-            before,
+            closed,
             count(c.hits),
             unpaired,
             count(c.filtered),
