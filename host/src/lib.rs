@@ -2,6 +2,7 @@
 //!
 //! `docs/architecture.md` is the map.
 
+pub mod bundle;
 pub mod cli;
 pub mod columns;
 pub mod command;
@@ -11,5 +12,6 @@ pub mod kernel;
 pub mod manifest;
 pub mod output;
 pub mod report;
+pub mod run;
 pub mod session;
 pub mod worker;

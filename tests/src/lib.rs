@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: bundles and runs of the real binary, the checks that every run has to pass, and the lock that
 //! keeps tests that count from each other.
 
+pub mod kernel;
+
 use std::{
     fs::{self, File},
     io::Write,

@@ -2,6 +2,10 @@
 //!
 //! Each subcommand has its own file.
 
+mod check;
+mod inspect;
+mod probes;
+mod run;
 pub mod signals;
 mod target;
 #[cfg(test)]
@@ -16,6 +20,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+pub use check::check;
+pub use inspect::inspect;
+pub use probes::probes;
+pub use run::run;
 pub use target::Target;
 
 use crate::{

@@ -8,3 +8,12 @@ pub fn now() -> u64 {
     // Neither is ever negative on this clock.
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
+
+/// What to add to a time of this clock for ns since 1970 (CLOCK_REALTIME), as it is now.
+pub fn realtime_offset() -> i64 {
+    let ns = |clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    };
+    i64::try_from(ns(ClockId::Realtime) - ns(ClockId::Monotonic)).unwrap_or_default()
+}

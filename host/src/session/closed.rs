@@ -32,6 +32,8 @@ pub struct Misses {
 #[derive(Debug)]
 pub struct Closed {
     pub(super) parts: Parts,
+    attached: Interval,
+    opened: Option<Interval>,
     interval: Option<Interval>,
     quiesced: Result<u64, SysError>,
     /// What ages of spans are measured to.
@@ -39,8 +41,21 @@ pub struct Closed {
 }
 
 impl Closed {
-    pub(super) fn new(parts: Parts, interval: Option<Interval>, quiesced: Result<u64, SysError>, end: u64) -> Closed {
-        Closed { parts, interval, quiesced, end }
+    /// `interval` is that of the close, `end` its latest time or, without a gate, the time of the detaching.
+    pub(super) fn new(
+        parts: Parts, attached: Interval, opened: Option<Interval>, interval: Option<Interval>, quiesced: Result<u64, SysError>, end: u64,
+    ) -> Closed {
+        Closed { parts, attached, opened, interval, quiesced, end }
+    }
+
+    /// Before the first and after the last program of a plugin was attached.
+    pub fn attached(&self) -> Interval {
+        self.attached
+    }
+
+    /// When the gate opened; `None` without a gate.
+    pub fn opened(&self) -> Option<Interval> {
+        self.opened
     }
 
     /// When the gate closed; `None` without a gate.

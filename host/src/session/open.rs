@@ -84,7 +84,7 @@ impl Open {
         };
         let quiesced = self.parts.grace.wait();
         let end = closed.map_or_else(clock::now, |interval| interval.latest);
-        Closed::new(self.parts, closed, quiesced, end)
+        Closed::new(self.parts, self.attached, self.opened, closed, quiesced, end)
     }
 }
 

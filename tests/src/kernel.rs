@@ -1,0 +1,170 @@
+//! Sessions without workers: specs compiled, loaded, run over a workload in this process, and their records read here.
+
+use std::{ffi::OsString, fmt::Write};
+
+use portcullis::{
+    command,
+    contract::{ProbeCounts, StreamCounts},
+    kernel::RunningKernel,
+    report::{self, Report},
+    session::{Closed, Compiled, Config, Plugin},
+};
+use portcullis_ebpf::{Options, ProbeSpec, Scope, Slot, Stream, processes, record, scope};
+
+use crate::workload;
+
+/// A spec with one attach point.
+pub fn probe(name: &str, attach: &str, when: Option<&str>, body: &str) -> ProbeSpec {
+    ProbeSpec { name: name.into(), attach: vec![attach.into()], when: when.map(Into::into), body: body.into(), optional: false }
+}
+
+/// What is run while the session is attached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Workloads<'a> {
+    /// While the gate is closed, before the opening.
+    pub before: &'a [&'a [&'a str]],
+    /// While it is open.
+    pub open: &'a [&'a [&'a str]],
+}
+
+/// A session that was closed, with what it recorded.
+#[derive(Debug)]
+pub struct Traced {
+    /// The records, as (stream, row), in ring order.
+    pub rows: Vec<(String, Vec<String>)>,
+    /// The probes' counts.
+    pub probes: Vec<ProbeCounts>,
+    /// The streams' counts.
+    pub streams: Vec<StreamCounts>,
+    /// A report with these counts, in which all records count as delivered.
+    pub report: Report,
+    /// The session itself.
+    pub closed: Closed,
+}
+
+/// Compiles for this kernel.
+pub fn compile(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options) -> portcullis_ebpf::Compiled {
+    match portcullis_ebpf::compile(specs, kernel, options) {
+        Ok(compiled) => compiled,
+        Err(errors) => panic!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Traces workloads. Each is started stopped and is in scope from its first instruction, with its children.
+pub fn trace(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>) -> Traced {
+    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let compiled = compile(&kernel, specs, options);
+    let tracker = scope::trackers(&kernel).expect("trackers can be made");
+    let plugin = Plugin { name: "test".into(), compiled: compiled.clone(), ring: 16 << 20 };
+    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
+    let session = Compiled::new(vec![plugin], config).expect("the session is sound");
+    let mut loaded = session.load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    let processes = loaded.processes();
+    let start = |arguments: &&[&str]| {
+        let mut argv: Vec<OsString> = vec![workload().into()];
+        argv.extend(arguments.iter().map(OsString::from));
+        let stopped = command::start(&argv, command::Output::Inherit).expect("the workload starts");
+        processes.mark(stopped.pid(), processes::IN_SCOPE);
+        stopped
+    };
+    let run = |stopped: Vec<command::Stopped>| {
+        let running: Vec<command::Running> = stopped.into_iter().map(|s| s.release().expect("the workload runs")).collect();
+        for mut one in running {
+            let status = one.wait().expect("the workload ends");
+            assert!(status.0.success(), "the workload {status}");
+        }
+    };
+    let (before, open): (Vec<_>, Vec<_>) = (workloads.before.iter().map(start).collect(), workloads.open.iter().map(start).collect());
+    let mut ring = loaded.take_ring(0);
+    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    run(before);
+    let session = attached.open();
+    run(open);
+    let closed = session.close();
+    let mut rows = Vec::new();
+    if let Some(ring) = &mut ring {
+        ring.read(usize::MAX, |bytes| rows.push(row(&compiled.streams, bytes)));
+        assert!(ring.is_drained());
+    }
+    let (probes, streams) = closed.counts(0).expect("counts can be read");
+    let report = report_of(&compiled, &closed, &probes, &streams, rows.len() as u64);
+    Traced { rows, probes, streams, report, closed }
+}
+
+/// The options of tests: the scope is that of the workloads.
+pub fn options() -> Options {
+    Options { scope: Scope::Marked, ..Options::default() }
+}
+
+fn report_of(
+    compiled: &portcullis_ebpf::Compiled, closed: &Closed, probes: &[ProbeCounts], streams: &[StreamCounts], delivered: u64,
+) -> Report {
+    let gate = report::Gate {
+        enabled: closed.opened().is_some(),
+        open: closed.opened(),
+        close: closed.interval(),
+        quiesced: closed.quiesced().expect("the kernel waits"),
+    };
+    let probes = compiled.probes.iter().zip(probes).map(|(probe, counts)| report::Probe {
+        attach: probe.attach.clone(),
+        mechanism: probe.mechanism.clone(),
+        counts: counts.clone(),
+    });
+    let streams =
+        compiled.streams.iter().zip(streams).map(|(stream, counts)| report::Stream { name: stream.name.clone(), counts: *counts });
+    let plugin = report::Plugin {
+        name: "test".into(),
+        delivered,
+        probes: probes.collect(),
+        streams: streams.collect(),
+        ..report::Plugin::default()
+    };
+    Report { gate, plugins: vec![plugin], ..Report::default() }
+}
+
+/// A record in words, decoded here by the published layout: apart from the host's own reader.
+fn row(streams: &[Stream], bytes: &[u8]) -> (String, Vec<String>) {
+    let u32_at = |at: u32| u32::from_ne_bytes(bytes[at as usize..at as usize + 4].try_into().expect("four bytes"));
+    let stream = &streams[u32_at(record::STREAM) as usize];
+    assert_eq!(bytes.len(), stream.size as usize);
+    let (absent, cut) = (u32_at(record::ABSENT), u32_at(record::CUT));
+    let fields = stream.fields.iter().enumerate().map(|(i, field)| {
+        let mut out = format!("{}=", field.name);
+        match field.slot {
+            _ if absent >> i & 1 == 1 => out.push_str("(absent)"),
+            Slot::Int { offset, size, signed } => {
+                let mut wide = [0; 8];
+                let size = usize::from(size);
+                wide[..size].copy_from_slice(&bytes[offset as usize..offset as usize + size]);
+                let value = u64::from_ne_bytes(wide);
+                let shift = 64 - 8 * size as u32;
+                let _ = if signed { write!(out, "{}", (value << shift) as i64 >> shift) } else { write!(out, "{value}") };
+            }
+            Slot::Text { offset, capacity } => {
+                let text = &bytes[offset as usize..(offset + capacity) as usize];
+                let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+                let _ = write!(out, "{:?}", String::from_utf8_lossy(&text[..end]));
+                if cut >> i & 1 == 1 {
+                    out.push_str("...");
+                }
+            }
+        }
+        out
+    });
+    (stream.name.clone(), fields.collect())
+}
+
+/// Has the kernel verify programs, and throws them away.
+pub fn load(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options) {
+    let mut plugins = Vec::new();
+    // Plugin n has bit n.
+    for bit in 0..options.gate.unwrap_or(0) {
+        let empty = compile(kernel, &[], &Options { gate: Some(bit), ..options.clone() });
+        plugins.push(Plugin { name: format!("empty{bit}"), compiled: empty, ring: 4096 });
+    }
+    plugins.push(Plugin { name: "test".into(), compiled, ring: 1 << 20 });
+    let tracker = scope::trackers(kernel).expect("trackers can be made");
+    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
+    let session = Compiled::new(plugins, config).expect("the session is sound");
+    session.load(kernel).unwrap_or_else(|e| panic!("{e}"));
+}

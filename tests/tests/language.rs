@@ -1,0 +1,120 @@
+//! The probe language on the running kernel: cases are data in `language/*.cases`, a workload and a probe, and the rows that come
+//! out behind a line of dashes. `UPDATE_EXPECT=1` writes what comes out now.
+
+#![allow(missing_docs)]
+
+use std::{fs, path::Path};
+
+use portcullis::kernel::RunningKernel;
+use portcullis_ebpf::{Options, ProbeSpec, Scope};
+use portcullis_tests::{
+    kernel::{self, Workloads},
+    lock,
+};
+
+const LINE: &str = "----\n";
+const PART: &str = "====\n";
+
+/// Lines `word rest`; what follows `body` is all of the body.
+fn words(text: &str) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match out.last_mut() {
+            Some((word, body)) if word == "body" && !line.starts_with("probe ") => {
+                body.push('\n');
+                body.push_str(line);
+            }
+            _ => {
+                let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+                out.push((word.to_owned(), rest.to_owned()));
+            }
+        }
+    }
+    out
+}
+
+fn check_file(name: &str) {
+    let Some(_lock) = lock() else { return };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("language").join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut now = Vec::new();
+    for case in text.split(PART) {
+        let (input, expected) = case.split_once(LINE).unwrap();
+        let mut spec = ProbeSpec { name: "probe".into(), ..ProbeSpec::default() };
+        let mut workload = String::new();
+        for (word, rest) in words(input) {
+            match word.as_str() {
+                "workload" => workload = rest,
+                "attach" => spec.attach.push(rest),
+                "when" => spec.when = Some(rest),
+                "body" => spec.body = rest,
+                other => panic!("{other}"),
+            }
+        }
+        let workload: Vec<&str> = workload.split(' ').collect();
+        let traced = kernel::trace(&[spec], &kernel::options(), Workloads { before: &[], open: &[&workload] });
+        let found: String = traced.rows.iter().map(|(stream, fields)| format!("{stream} {}\n", fields.join(" "))).collect();
+        assert_eq!(traced.report.check(), [], "{input}");
+        if std::env::var_os("UPDATE_EXPECT").is_none() {
+            assert_eq!(found, expected, "{input}");
+        }
+        now.push(format!("{input}{LINE}{found}"));
+    }
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, now.join(PART)).unwrap();
+    }
+}
+
+#[test]
+fn arithmetic() {
+    check_file("arithmetic.cases");
+}
+
+#[test]
+fn control() {
+    check_file("control.cases");
+}
+
+#[test]
+fn text() {
+    check_file("text.cases");
+}
+
+#[test]
+fn spans() {
+    check_file("spans.cases");
+}
+
+/// Every program that the compiler's own data tests make passes this kernel's verifier, with the gate and without, in both scopes.
+#[test]
+fn specs_load() {
+    let Some(_lock) = lock() else { return };
+    let running = RunningKernel::open().unwrap();
+    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-ebpf/tests/specs");
+    let mut loaded = 0;
+    for file in ["shapes.spec", "listings.spec"] {
+        for case in fs::read_to_string(specs.join(file)).unwrap().split(PART) {
+            let (input, _) = case.split_once(LINE).unwrap();
+            let mut probes: Vec<ProbeSpec> = Vec::new();
+            for (word, rest) in words(input) {
+                match (word.as_str(), probes.last_mut()) {
+                    ("probe", _) => probes.push(ProbeSpec { name: rest, ..ProbeSpec::default() }),
+                    ("attach", Some(probe)) => probe.attach.push(rest),
+                    ("when", Some(probe)) => probe.when = Some(rest),
+                    ("body", Some(probe)) => probe.body = rest,
+                    ("optional", Some(probe)) => probe.optional = true,
+                    _ => {}
+                }
+            }
+            for gate in [Some(0), Some(63), None] {
+                for scope in [Scope::System, Scope::Marked] {
+                    let options = Options { gate, scope, ..Options::default() };
+                    let compiled = kernel::compile(&running, &probes, &options);
+                    kernel::load(&running, compiled, &options);
+                    loaded += 1;
+                }
+            }
+        }
+    }
+    assert!(loaded > 50, "{loaded}");
+}
