@@ -232,7 +232,8 @@ impl Transposer {
     /// that it was malformed, and skipped.
     #[inline]
     pub fn push(&mut self, slot: &mut [u8], record: &[u8]) -> bool {
-        let accepted = self.room() > 0 && self.transpose(slot, record).is_some();
+        let fits = self.rows < self.layout.rows && self.text_end + self.record_text <= self.layout.text_size();
+        let accepted = fits && self.transpose(slot, record).is_some();
         self.malformed += u64::from(!accepted);
         accepted
     }

@@ -15,8 +15,33 @@ pub mod cage;
 pub mod check;
 pub mod conversation;
 mod guest;
+mod link;
 pub mod memory;
+pub mod process;
 pub mod protocol;
+pub mod pump;
 pub mod serve;
+mod talk;
 
+use std::{fmt::Debug, io};
+
+pub use process::{Cause, Options, Worker, WorkerError};
+pub use pump::{Command, Drained, Event, Notice, Pump, Source};
 pub use serve::main;
+
+use crate::contract::{Level, Table, TableRows};
+
+/// Where goes what plugins say. Called from the threads of several plugins at a time.
+///
+/// Rows fit their table ([`check::rows`]) and names follow the rules of `wit/`; texts are whatever the plugin wrote, control
+/// characters included.
+pub trait Output: Send + Sync + Debug {
+    /// Shows rows of a table.
+    fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()>;
+    /// Shows a line.
+    fn line(&self, plugin: &str, text: &str) -> io::Result<()>;
+    /// A message beside the output.
+    fn log(&self, plugin: &str, level: Level, message: &str);
+    /// A metric has this value now.
+    fn metric(&self, plugin: &str, name: &str, value: f64);
+}

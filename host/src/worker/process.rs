@@ -1,0 +1,295 @@
+//! A worker process, from the host's side: started, asked, ended.
+//!
+//! [`Worker::spawn`] returns at once, so that the components of a bundle compile side by side. Everything before the opening of the
+//! gate is a blocking call with a deadline; from then on the worker belongs to its [`super::pump`].
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt, unix::process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Output, check,
+    conversation::Violation,
+    memory::Memory,
+    protocol::{Bytes, CallKind, Fault, FaultKind, FrameError, Returned, ToWorker},
+    talk::Talk,
+};
+use crate::contract::{Limits, Program, Schema, Table};
+
+/// How long compiling and instantiating may take. The largest plugins known, Python's, take 5 s on a slow machine.
+pub const LOADING: Duration = Duration::from_secs(60);
+
+/// How much longer than the call's limit the host waits for an answer: the worker is the first to say that a call took too long.
+pub const SLACK: Duration = Duration::from_secs(2);
+
+/// Why a plugin is at its end.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin \"{plugin}\": {cause}")]
+pub struct WorkerError {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What happened to a plugin or its worker.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// There is no worker.
+    #[error("its worker process can't be started: {0}")]
+    Spawn(io::Error),
+    /// The component failed, as its worker says.
+    #[error("{}", .0.message)]
+    Fault(Fault),
+    /// The plugin returned an error.
+    #[error("`{}` returned an error: {message}", .call.as_str())]
+    Returned {
+        /// From which call.
+        call: CallKind,
+        /// The error.
+        message: String,
+    },
+    /// The plugin returned a program or tables that break the rules of `wit/`.
+    #[error("`{}` returned what can't be used: {reason}", .call.as_str())]
+    Unusable {
+        /// From which call.
+        call: CallKind,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The worker did not answer.
+    #[error("its worker did not answer `{}` within {limit:?} and was killed", .call.as_str())]
+    Stalled {
+        /// The call.
+        call: CallKind,
+        /// The time that it had, with [`SLACK`].
+        limit: Duration,
+    },
+    /// The worker process ended by itself.
+    #[error("its worker process ended unexpectedly ({})", status_text(.0))]
+    Ended(Option<ExitStatus>),
+    /// The worker said what it can't say.
+    #[error("its worker broke the protocol and was killed: {0}")]
+    Protocol(#[from] Violation),
+    /// The worker sent what is no message.
+    #[error("its worker broke the protocol and was killed: {0}")]
+    Frame(#[from] FrameError),
+    /// The host could not wait, or not show what the plugin said.
+    #[error("{0}")]
+    Host(io::Error),
+}
+
+impl Cause {
+    /// The kind of fault, if the worker reported one.
+    pub fn fault(&self) -> Option<FaultKind> {
+        if let Cause::Fault(fault) = self { Some(fault.kind) } else { None }
+    }
+}
+
+fn status_text(status: &Option<ExitStatus>) -> String {
+    match status {
+        Some(status) => match status.signal() {
+            Some(signal) => format!("killed by signal {signal}"),
+            None => status.to_string(),
+        },
+        None => "it hung up".into(),
+    }
+}
+
+/// How to start a worker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The plugin's name, for errors and outputs.
+    pub name: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// Where what it says goes.
+    pub output: Arc<dyn Output>,
+    /// The executable whose `worker` subcommand is [`super::main`]; `None` is the host's own. Tests are other executables.
+    pub executable: Option<PathBuf>,
+}
+
+/// A worker process and its plugin, before the opening of the gate.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) name: String,
+    // The thread that loads ends when the process does, so the process goes first.
+    pub(super) process: Process,
+    phase: Phase,
+    /// Where its batches are written.
+    pub(super) memory: Memory,
+    pub(super) schema: Schema,
+    pub(super) timers: Vec<u64>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// A thread talks to it until the component is loaded.
+    Loading(JoinHandle<Result<Talk, Cause>>),
+    Loaded(Box<Talk>),
+    /// It failed, and the error was given out.
+    Failed,
+}
+
+/// The process; it is killed and waited for when this is dropped.
+#[derive(Debug)]
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Kills it, if it still runs, and waits for its end.
+    pub(super) fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// How it ended by itself: it has hung up, so that is a matter of a moment. `None` if it did not.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let until = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < until {
+            match self.0.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Ok(status) => return status,
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Ends it and names the plugin that it was.
+    pub(super) fn fail(&mut self, plugin: &str, mut cause: Cause) -> WorkerError {
+        if let Cause::Ended(status) = &mut cause {
+            *status = self.ended();
+        }
+        self.end();
+        WorkerError { plugin: plugin.to_owned(), cause }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Worker {
+    /// Starts a worker, which then compiles `wasm`. Only what starting takes is waited for.
+    pub fn spawn(wasm: Vec<u8>, options: Options) -> Result<Worker, WorkerError> {
+        let plugin = options.name.clone();
+        Worker::try_spawn(wasm, options).map_err(|error| WorkerError { plugin, cause: Cause::Spawn(error) })
+    }
+
+    fn try_spawn(wasm: Vec<u8>, options: Options) -> io::Result<Worker> {
+        let memory = Memory::new()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let executable = options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let (name, limits) = (options.name.clone(), options.limits);
+        let process = Command::new(executable)
+            // For those who look at the list of processes.
+            .arg0("portcullis")
+            .args(["worker", &name])
+            .env_clear()
+            .current_dir("/")
+            // Standard input and output are what std::process passes on without a race between threads that spawn.
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(memory.fd().try_clone_to_owned()?))
+            .stderr(Stdio::null())
+            .spawn()?;
+        let process = Process(process);
+        let mut talk = Talk::new(ours, options)?;
+        let load = ToWorker::Load { wasm: Bytes(wasm), limits };
+        let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
+            talk.ask(&load, LOADING)?;
+            Ok(talk)
+        })?;
+        Ok(Worker { name, process, phase: Phase::Loading(loading), memory, schema: Schema::default(), timers: Vec::new() })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the component is compiled and instantiated.
+    pub fn loaded(&mut self) -> Result<(), WorkerError> {
+        self.talk().map(drop)
+    }
+
+    /// Calls `configure` with the configuration as JSON text and checks what it returns.
+    pub fn configure(&mut self, config: &str) -> Result<Program, WorkerError> {
+        let call = CallKind::Configure;
+        let program = match self.ask(&ToWorker::Configure { config: config.to_owned() })? {
+            Returned::Configured(program) => program.map_err(|message| self.failed(Cause::Returned { call, message }))?,
+            other => return Err(self.failed(wrong_return(&other, call))),
+        };
+        check::program(&program).map_err(|reason| self.failed(Cause::Unusable { call, reason }))?;
+        self.timers.clone_from(&program.timers);
+        Ok(program)
+    }
+
+    /// Calls `prepare` with the streams that the compiler made ([`crate::columns::schema`]) and checks what it returns.
+    pub fn prepare(&mut self, schema: &Schema) -> Result<Vec<Table>, WorkerError> {
+        let call = CallKind::Prepare;
+        let tables = match self.ask(&ToWorker::Prepare { schema: schema.clone() })? {
+            Returned::Prepared(tables) => tables.map_err(|message| self.failed(Cause::Returned { call, message }))?,
+            other => return Err(self.failed(wrong_return(&other, call))),
+        };
+        check::tables(&tables).map_err(|reason| self.failed(Cause::Unusable { call, reason }))?;
+        self.schema = schema.clone();
+        self.talk()?.conversation.declared(tables.clone());
+        Ok(tables)
+    }
+
+    fn ask(&mut self, call: &ToWorker) -> Result<Returned, WorkerError> {
+        let talk = self.talk()?;
+        let limit = talk.limit();
+        let returned = talk.ask(call, limit);
+        returned.map_err(|cause| self.failed(cause))
+    }
+
+    /// The talk, once the component is loaded.
+    fn talk(&mut self) -> Result<&mut Talk, WorkerError> {
+        if let Phase::Loading(_) = self.phase
+            && let Phase::Loading(loading) = std::mem::replace(&mut self.phase, Phase::Failed)
+        {
+            let panicked = |_| Err(Cause::Host(io::Error::other("the thread that loads it panicked")));
+            match loading.join().unwrap_or_else(panicked) {
+                Ok(talk) => self.phase = Phase::Loaded(Box::new(talk)),
+                Err(cause) => return Err(self.failed(cause)),
+            }
+        }
+        match &mut self.phase {
+            Phase::Loaded(talk) => Ok(talk),
+            _ => Err(WorkerError { plugin: self.name.clone(), cause: Cause::Ended(None) }),
+        }
+    }
+
+    /// The parts, for the pump.
+    pub(super) fn into_parts(mut self) -> Result<(Talk, Process, Memory, Schema, Vec<u64>), WorkerError> {
+        self.talk()?;
+        match self.phase {
+            Phase::Loaded(talk) => Ok((*talk, self.process, self.memory, self.schema, self.timers)),
+            _ => Err(WorkerError { plugin: self.name, cause: Cause::Ended(None) }),
+        }
+    }
+
+    fn failed(&mut self, cause: Cause) -> WorkerError {
+        self.phase = Phase::Failed;
+        self.process.fail(&self.name, cause)
+    }
+}
+
+/// [`super::conversation`] lets no other return pass than that of the call that runs.
+fn wrong_return(returned: &Returned, running: CallKind) -> Cause {
+    Cause::Protocol(Violation::WrongReturn { returned: returned.call(), running })
+}

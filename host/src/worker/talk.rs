@@ -1,0 +1,127 @@
+//! Link and conversation together: calls go out, what the plugin says goes to its outputs, returns come back.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use super::{
+    conversation::{Conversation, Heard},
+    link::Link,
+    process::{Cause, Options, SLACK},
+    protocol::{CallKind, Returned, ToWorker},
+};
+
+/// An output that takes longer than this for one message is waiting for somebody.
+const OUTPUT_WAITS: Duration = Duration::from_millis(10);
+
+/// The host's talk with one worker.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) link: Link,
+    pub(super) conversation: Conversation,
+    options: Options,
+    /// The plugin asked to end the run, and nobody was told yet.
+    pub(super) stop: Option<String>,
+    stop_asked: bool,
+    /// The output failed, and nobody was told yet.
+    pub(super) output_error: Option<io::Error>,
+    output_failed: bool,
+    /// How long the worker could not be listened to, since an output kept its caller waiting.
+    pub(super) waited: Duration,
+}
+
+impl Talk {
+    pub(super) fn new(socket: UnixStream, options: Options) -> io::Result<Talk> {
+        Ok(Talk {
+            link: Link::new(socket)?,
+            conversation: Conversation::default(),
+            options,
+            stop: None,
+            stop_asked: false,
+            output_error: None,
+            output_failed: false,
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// How long the host waits for a call to return.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_nanos(self.options.limits.call).saturating_add(SLACK)
+    }
+
+    /// Sends a message; if it is a call, its return will come.
+    pub(super) fn send(&mut self, message: &ToWorker) -> Result<(), Cause> {
+        self.link.send(message)?;
+        if let Some(call) = message.call() {
+            self.conversation.called(call);
+        }
+        Ok(())
+    }
+
+    /// Goes through what was received, up to the next return; `None` says that there is none yet.
+    pub(super) fn hear(&mut self) -> Result<Option<Returned>, Cause> {
+        while let Some(message) = self.link.next()? {
+            let start = Instant::now();
+            match self.conversation.hear(message)? {
+                Heard::Returned(returned) => return Ok(Some(returned)),
+                Heard::Fault(fault) => return Err(Cause::Fault(fault)),
+                Heard::Stop(reason) => {
+                    if !std::mem::replace(&mut self.stop_asked, true) {
+                        self.stop = Some(reason);
+                    }
+                }
+                heard => self.show(heard),
+            }
+            let took = start.elapsed();
+            if took > OUTPUT_WAITS {
+                self.waited += took;
+            }
+        }
+        if self.link.closed() { Err(Cause::Ended(None)) } else { Ok(None) }
+    }
+
+    /// Shows what the plugin said. Nothing more is shown once showing has failed.
+    fn show(&mut self, heard: Heard) {
+        let (output, plugin) = (&self.options.output, &self.options.name);
+        let shown = match heard {
+            _ if self.output_failed => Ok(()),
+            Heard::Rows(table, rows) => match self.conversation.tables().get(table) {
+                Some(table) => output.rows(plugin, table, &rows),
+                None => Ok(()),
+            },
+            Heard::Line(line) => output.line(plugin, &line),
+            Heard::Metric(name, value) => {
+                output.metric(plugin, &name, value);
+                Ok(())
+            }
+            Heard::Log(level, message) => {
+                output.log(plugin, level, &message);
+                Ok(())
+            }
+            Heard::Returned(_) | Heard::Stop(_) | Heard::Fault(_) => Ok(()),
+        };
+        if let Err(error) = shown {
+            self.output_failed = true;
+            self.output_error = Some(error);
+        }
+    }
+
+    /// Makes a call and waits for its return.
+    pub(super) fn ask(&mut self, message: &ToWorker, limit: Duration) -> Result<Returned, Cause> {
+        let call = message.call().unwrap_or(CallKind::Load);
+        self.send(message)?;
+        let until = Instant::now() + limit;
+        self.waited = Duration::ZERO;
+        loop {
+            if let Some(returned) = self.hear()? {
+                return Ok(returned);
+            }
+            if !self.link.wait(until + self.waited).map_err(Cause::Host)? {
+                return Err(Cause::Stalled { call, limit });
+            }
+            self.link.fill();
+        }
+    }
+}
