@@ -46,9 +46,13 @@ fn c(place: &Place) -> Result<()> {
     let (bindgen, python) = (tools::wit_bindgen(place)?, tools::python(place)?);
     if !is_fresh(&component, &[&source, &contract, &bindgen]) {
         execute(command(bindgen, &place.root).args(["c", "--out-dir"]).arg(&workshop).arg(contract))?;
-        let mut compile = command(python.join("python"), &workshop);
-        compile.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O2", "-Wall", "-Wextra", "-I.", "-c", "plugin.c"]);
-        execute(compile.arg(source.join("opens_by_comm.c")))?;
+        for (from, to) in [(workshop.join("plugin.c"), "plugin.o"), (source.join("opens_by_comm.c"), "opens_by_comm.o")] {
+            let mut compile = command(python.join("python"), &workshop);
+            compile.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O2", "-Wall", "-Wextra", "-I.", "-c"]).arg(from);
+            // Or it would keep its cache in the user's home.
+            compile.env("ZIG_GLOBAL_CACHE_DIR", workshop.join("cache"));
+            execute(compile.args(["-o", to]))?;
+        }
 
         // Linker and C library come with rustup's target.
         let rustc = |what| output(command("rustc", &place.root).args(["--print", what])).map(|text| text.trim_end().to_owned());
