@@ -20,7 +20,7 @@ pub(crate) fn run(place: &Place) -> Result<()> {
     execute(cargo(&place.root).args(["build", "--release", "--package", "portcullis"]))?;
     let host = place.target.join("release/portcullis");
     mount_tracefs(place);
-    let missing = missing();
+    let missing = missing(is_root(), Path::exists);
     if !missing.is_empty() {
         let program = host.strip_prefix(&place.root).unwrap_or(&host).display();
         bail!(
@@ -34,31 +34,32 @@ pub(crate) fn run(place: &Place) -> Result<()> {
     execute(command(host, &place.root).args(RUN))
 }
 
+/// What the kernel must show, and what it means if it does not. Each file is there exactly if the kernel has the thing:
+/// kernel/bpf/syscall.c, kernel/bpf/sysfs_btf.c, kernel/trace/trace_syscalls.c.
+const NEEDS: [(&str, &str); 3] = [
+    ("/proc/sys/kernel/unprivileged_bpf_disabled", "the kernel has no BPF (CONFIG_BPF_SYSCALL)"),
+    ("/sys/kernel/btf/vmlinux", "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"),
+    (
+        "/sys/kernel/tracing/events/syscalls",
+        "there are no system call tracepoints (CONFIG_FTRACE_SYSCALLS), or tracefs is not mounted: \
+         `sudo mount -t tracefs tracefs /sys/kernel/tracing`",
+    ),
+];
+
 /// What this machine lacks, as sentences.
-fn missing() -> Vec<String> {
-    // Each file is there if and only if the kernel has the thing: kernel/bpf/syscall.c, kernel/bpf/sysfs_btf.c,
-    // kernel/trace/trace_syscalls.c.
-    let needs = [
-        ("/proc/sys/kernel/unprivileged_bpf_disabled", "the kernel has no BPF (CONFIG_BPF_SYSCALL)"),
-        ("/sys/kernel/btf/vmlinux", "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"),
-        (
-            "/sys/kernel/tracing/events/syscalls",
-            "there are no system call tracepoints (CONFIG_FTRACE_SYSCALLS), or tracefs is not mounted: `sudo mount -t tracefs tracefs /sys/kernel/tracing`",
-        ),
-    ];
+fn missing(root: bool, exists: impl Fn(&Path) -> bool) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        missing.push("it is no Linux on x86-64".to_owned());
+        missing.push("it is no Linux on x86-64");
     }
-    let root = is_root();
     if !root {
-        missing.push("the host must be started by root, and this user is not".to_owned());
+        missing.push("tracing takes root, and this user is not");
     }
-    for (file, text) in needs {
+    for (file, text) in NEEDS {
         // tracefs is closed to other users: without root its absence can't be told.
         let hidden = !root && file.starts_with("/sys/kernel/tracing");
-        if !hidden && !Path::new(file).exists() {
-            missing.push(text.to_owned());
+        if !hidden && !exists(Path::new(file)) {
+            missing.push(text);
         }
     }
     missing
@@ -73,5 +74,24 @@ pub(crate) fn mount_tracefs(place: &Place) {
         if let Err(error) = mounted {
             say(&format!("warning: {error:#}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NEEDS, missing};
+
+    /// Each thing that is not there is named, and only those.
+    #[test]
+    fn what_is_missing() {
+        let everything = NEEDS.map(|(_, text)| text);
+        assert_eq!(missing(true, |_| true), [""; 0]);
+        assert_eq!(missing(true, |_| false), everything);
+        assert_eq!(missing(false, |_| true), ["tracing takes root, and this user is not"]);
+        assert_eq!(missing(false, |_| false).len(), everything.len());
+        assert_eq!(
+            missing(true, |path| !path.ends_with("vmlinux")),
+            ["the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"]
+        );
     }
 }
