@@ -164,7 +164,10 @@ impl Unit {
                 listing: code.listing,
             });
         }
-        let mut maps = vec![map(MapRef::Counters, MapKind::MappedArray, 4, counters.value_size(), 1)];
+        let mut maps = Vec::new();
+        if !self.probes.is_empty() {
+            maps.push(map(MapRef::Counters, MapKind::MappedArray, 4, counters.value_size(), 1));
+        }
         if !self.plan.streams.is_empty() {
             maps.push(map(MapRef::Ring, MapKind::RingBuf, 0, 0, 0));
         }

@@ -43,6 +43,30 @@ pub struct Printer {
     metrics: Mutex<HashMap<String, BTreeMap<String, f64>>>,
 }
 
+impl crate::worker::Output for Printer {
+    fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
+        Printer::rows(self, plugin, table, rows)
+    }
+
+    fn line(&self, plugin: &str, text: &str) -> io::Result<()> {
+        Printer::line(self, plugin, text)
+    }
+
+    fn log(&self, plugin: &str, level: Level, message: &str) {
+        Printer::log(self, plugin, level, message);
+    }
+
+    fn metric(&self, plugin: &str, name: &str, value: f64) {
+        Printer::metric(self, plugin, name, value);
+    }
+}
+
+impl std::fmt::Debug for Printer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Printer").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
 /// Standard output and what has been said there.
 struct Out {
     to: Box<dyn Write + Send>,

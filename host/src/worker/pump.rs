@@ -77,6 +77,57 @@ pub struct Notice {
     pub event: Event,
 }
 
+/// Where pumps put their notices.
+#[derive(Clone, Debug)]
+pub struct Notices {
+    sender: mpsc::Sender<Notice>,
+    wake: Arc<OwnedFd>,
+}
+
+/// Where the session finds them.
+#[derive(Debug)]
+pub struct Inbox {
+    receiver: mpsc::Receiver<Notice>,
+    wake: Arc<OwnedFd>,
+}
+
+/// A way for notices, from any number of pumps to one session.
+pub fn notices() -> io::Result<(Notices, Inbox)> {
+    let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = mpsc::channel();
+    Ok((Notices { sender, wake: wake.clone() }, Inbox { receiver, wake }))
+}
+
+impl Notices {
+    fn send(&self, notice: Notice) {
+        // A session that is gone needs no notices; the commands' end stops the pump.
+        if self.sender.send(notice).is_ok() {
+            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Inbox {
+    /// The next notice, if there is one.
+    pub fn try_recv(&self) -> Option<Notice> {
+        // Emptied before the look, so that what comes after it wakes again.
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+        self.receiver.try_recv().ok()
+    }
+
+    /// Waits for the next notice; `None` when no pump is left.
+    pub fn recv(&self) -> Option<Notice> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl AsFd for Inbox {
+    /// Readable when there may be a notice.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
 /// What can happen to a plugin after the opening.
 #[derive(Debug)]
 pub enum Event {
@@ -128,7 +179,7 @@ impl Pump {
         plugin: usize,
         streams: &[Stream],
         source: Box<dyn Source>,
-        notices: mpsc::Sender<Notice>,
+        notices: Notices,
     ) -> Result<Pump, WorkerError> {
         let (name, pid) = (worker.name().to_owned(), worker.pid());
         let host = |error: io::Error| WorkerError { plugin: name.clone(), cause: Cause::Host(error) };
@@ -243,7 +294,7 @@ struct Live {
 struct State {
     name: String,
     plugin: usize,
-    notices: mpsc::Sender<Notice>,
+    notices: Notices,
     commands: mpsc::Receiver<Command>,
     wake: Arc<OwnedFd>,
     early: Option<OwnedFd>,
@@ -286,8 +337,7 @@ impl State {
     }
 
     fn tell(&self, event: Event) {
-        // A session that is gone needs no notices; the commands' end stops this thread.
-        let _ = self.notices.send(Notice { plugin: self.plugin, event });
+        self.notices.send(Notice { plugin: self.plugin, event });
     }
 
     /// Waits until there is something to do.
