@@ -1,11 +1,11 @@
 //! Sessions without workers: specs compiled, loaded, run over a workload in this process, and their records read here.
 
-use std::{ffi::OsString, fmt::Write};
+use std::{ffi::OsString, fmt::Write, thread, time::Duration};
 
 use portcullis::{
     command,
     contract::{ProbeCounts, StreamCounts},
-    kernel::RunningKernel,
+    kernel::{Processes, Ring, RunningKernel},
     report::{self, Report},
     session::{Closed, Compiled, Config, Plugin},
 };
@@ -52,14 +52,52 @@ pub fn compile(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options) -
 
 /// Traces workloads. Each is started stopped and is in scope from its first instruction, with its children.
 pub fn trace(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>) -> Traced {
+    trace_with(specs, options, workloads, 16 << 20)
+}
+
+/// The same with a ring of a given size, which nobody reads before the close.
+pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, ring: u32) -> Traced {
     let kernel = RunningKernel::open().expect("the kernel can be read");
     let compiled = compile(&kernel, specs, options);
-    let tracker = scope::trackers(&kernel).expect("trackers can be made");
-    let plugin = Plugin { name: "test".into(), compiled: compiled.clone(), ring: 16 << 20 };
+    let mut loaded = session(&kernel, compiled.clone(), options, ring).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
+    let ring = loaded.take_ring(0);
+    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    wait(release(before));
+    let session = attached.open();
+    wait(release(open));
+    traced(&compiled, ring, session.close())
+}
+
+/// Traces two workloads across the gate: the one runs already when it opens, the other still when it closes; half a second each.
+pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced {
+    let options = options();
+    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let compiled = compile(&kernel, specs, &options);
+    let loaded = session(&kernel, compiled.clone(), &options, 1 << 20).load(&kernel);
+    let mut loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+    let (first, second) = (start(&loaded.processes(), &[opening]), start(&loaded.processes(), &[closing]));
+    let ring = loaded.take_ring(0);
+    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    let first = release(first);
+    thread::sleep(Duration::from_millis(500));
+    let session = attached.open();
+    wait(first);
+    let second = release(second);
+    thread::sleep(Duration::from_millis(500));
+    let traced = traced(&compiled, ring, session.close());
+    wait(second);
+    traced
+}
+
+fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options, ring: u32) -> Compiled {
+    let tracker = scope::trackers(kernel).expect("trackers can be made");
+    let plugin = Plugin { name: "test".into(), compiled, ring };
     let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
-    let session = Compiled::new(vec![plugin], config).expect("the session is sound");
-    let mut loaded = session.load(&kernel).unwrap_or_else(|e| panic!("{e}"));
-    let processes = loaded.processes();
+    Compiled::new(vec![plugin], config).expect("the session is sound")
+}
+
+fn start(processes: &Processes, workloads: &[&[&str]]) -> Vec<command::Stopped> {
     let start = |arguments: &&[&str]| {
         let mut argv: Vec<OsString> = vec![workload().into()];
         argv.extend(arguments.iter().map(OsString::from));
@@ -67,27 +105,28 @@ pub fn trace(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>) -
         processes.mark(stopped.pid(), processes::IN_SCOPE);
         stopped
     };
-    let run = |stopped: Vec<command::Stopped>| {
-        let running: Vec<command::Running> = stopped.into_iter().map(|s| s.release().expect("the workload runs")).collect();
-        for mut one in running {
-            let status = one.wait().expect("the workload ends");
-            assert!(status.0.success(), "the workload {status}");
-        }
-    };
-    let (before, open): (Vec<_>, Vec<_>) = (workloads.before.iter().map(start).collect(), workloads.open.iter().map(start).collect());
-    let mut ring = loaded.take_ring(0);
-    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
-    run(before);
-    let session = attached.open();
-    run(open);
-    let closed = session.close();
+    workloads.iter().map(start).collect()
+}
+
+fn release(stopped: Vec<command::Stopped>) -> Vec<command::Running> {
+    stopped.into_iter().map(|s| s.release().expect("the workload runs")).collect()
+}
+
+fn wait(running: Vec<command::Running>) {
+    for mut one in running {
+        let status = one.wait().expect("the workload ends");
+        assert!(status.0.success(), "the workload {status}");
+    }
+}
+
+fn traced(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed: Closed) -> Traced {
     let mut rows = Vec::new();
-    if let Some(ring) = &mut ring {
+    if let Some(mut ring) = ring {
         ring.read(usize::MAX, |bytes| rows.push(row(&compiled.streams, bytes)));
         assert!(ring.is_drained());
     }
     let (probes, streams) = closed.counts(0).expect("counts can be read");
-    let report = report_of(&compiled, &closed, &probes, &streams, rows.len() as u64);
+    let report = report_of(compiled, &closed, &probes, &streams, rows.len() as u64);
     Traced { rows, probes, streams, report, closed }
 }
 
@@ -97,7 +136,11 @@ pub fn options() -> Options {
 }
 
 fn report_of(
-    compiled: &portcullis_ebpf::Compiled, closed: &Closed, probes: &[ProbeCounts], streams: &[StreamCounts], delivered: u64,
+    compiled: &portcullis_ebpf::Compiled,
+    closed: &Closed,
+    probes: &[ProbeCounts],
+    streams: &[StreamCounts],
+    delivered: u64,
 ) -> Report {
     let gate = report::Gate {
         enabled: closed.opened().is_some(),
@@ -110,8 +153,11 @@ fn report_of(
         mechanism: probe.mechanism.clone(),
         counts: counts.clone(),
     });
-    let streams =
-        compiled.streams.iter().zip(streams).map(|(stream, counts)| report::Stream { name: stream.name.clone(), counts: *counts });
+    let streams = compiled
+        .streams
+        .iter()
+        .zip(streams)
+        .map(|(stream, counts)| report::Stream { name: stream.name.clone(), counts: *counts });
     let plugin = report::Plugin {
         name: "test".into(),
         delivered,

@@ -215,7 +215,11 @@ impl Outcome {
         for plugin in report["plugins"].as_array().expect("plugins are a list") {
             for probe in plugin["probes"].as_array().expect("probes are a list") {
                 let unpaired = probe["unpaired"].as_u64().unwrap_or(0);
-                assert_eq!(n(probe, "hits"), unpaired + n(probe, "filtered") + n(probe, "shed") + n(probe, "completed"), "{probe}");
+                assert_eq!(
+                    n(probe, "hits"),
+                    unpaired + n(probe, "filtered") + n(probe, "shed") + n(probe, "completed"),
+                    "{probe}"
+                );
                 let lost = probe["lost"].as_u64().unwrap_or(0);
                 assert_eq!(n(probe, "entered"), n(probe, "matched") + n(probe, "in_flight") + lost, "{probe}");
                 if let Some(entry) = probe.get("entry") {

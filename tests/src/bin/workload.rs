@@ -10,6 +10,7 @@ use std::{
 const USAGE: &str = "\
 workload getppid COUNT            getppid(2), COUNT times
 workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT times
+workload reads-when-told COUNT    the same in one thread, after a byte on standard input
 workload readers SECONDS THREADS  the same for so long
 workload opens COUNT PATH         openat(2) and close(2), COUNT times
 workload opens-bad COUNT          openat(2) with a path at an address that is not there
@@ -25,6 +26,12 @@ fn main() -> ExitCode {
     match *arguments.as_slice() {
         ["getppid", count] => (0..number(count)).for_each(|_| getppid()),
         ["reads", count, threads] => in_threads(number(threads), || read_zeros(number(count))),
+        ["reads-when-told", count] => {
+            let mut byte = [0];
+            if std::io::Read::read(&mut std::io::stdin(), &mut byte).is_ok() {
+                read_zeros(number(count));
+            }
+        }
         ["readers", seconds, threads] => in_threads(number(threads), || {
             let end = Instant::now() + Duration::from_secs(number(seconds));
             while Instant::now() < end {
