@@ -31,9 +31,7 @@ pub(super) fn explain(call: CallKind, time: Duration, limits: &Limits, error: &w
         match stopped {
             Stopped::TooLong => (FaultKind::TooLong, format!("{name} took longer than {time:?}")),
             Stopped::Memory => (FaultKind::Memory, format!("{name} needed more than {} of memory", size(limits.memory))),
-            Stopped::Blocked => {
-                (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait"))
-            }
+            Stopped::Blocked => (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait")),
         }
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
         (FaultKind::Trap, format!("{name} ended the component with exit status {}", exit.0))
