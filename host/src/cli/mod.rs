@@ -90,9 +90,6 @@ pub enum Command {
     Inspect(Inspect),
     /// List the attach points that a pattern fits, with their fields.
     Probes(Probes),
-    /// The process in which a plugin runs; started by `run`, never by hand.
-    #[command(hide = true)]
-    Worker(Worker),
 }
 
 /// `portcullis run`
@@ -170,14 +167,6 @@ pub struct Probes {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `portcullis worker`
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Worker {
-    /// What the host tells it.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<OsString>,
 }
 
 /// The command line is wrong in a way that is seen only when it is followed.

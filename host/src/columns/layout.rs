@@ -160,7 +160,8 @@ mod tests {
         for (streams, kinds) in [(1, vec![]), (1, vec![Kind::U64, Kind::Text]), (300, vec![Kind::S64, Kind::Text, Kind::Stack])] {
             let layout = Layout::new(&schema(streams, &kinds)).unwrap();
             let rows = layout.rows;
-            let mut regions = vec![(layout.order, 4 * rows), (layout.ends, 4 * layout.strings), (layout.text, layout.text_size())];
+            let mut regions =
+                vec![(layout.order, 4 * rows), (layout.ends, 4 * layout.strings), (layout.text, layout.text_size())];
             for stream in &layout.streams {
                 regions.push((stream.time, 8 * rows));
                 for column in &stream.columns {

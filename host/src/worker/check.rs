@@ -171,22 +171,14 @@ mod tests {
         check(vec![probe("")], vec![], Err("probe name \"\" is not [A-Za-z_][A-Za-z0-9_-]*"));
         check(vec![probe("1")], vec![], Err("probe name \"1\" is not [A-Za-z_][A-Za-z0-9_-]*"));
         check(vec![probe("a\x1b[2J")], vec![], Err("probe name \"a\\u{1b}[2J\" is not [A-Za-z_][A-Za-z0-9_-]*"));
-        check(
-            vec![probe(&"ab".repeat(40))],
-            vec![],
-            Err("probe name \"abababababababab\"... has 80 bytes; 64 are allowed"),
-        );
+        check(vec![probe(&"ab".repeat(40))], vec![], Err("probe name \"abababababababab\"... has 80 bytes; 64 are allowed"));
         check(vec![Probe { attach: vec![], ..probe("a") }], vec![], Err("probe \"a\" has no attach point"));
         check(
             vec![Probe { body: "x".repeat(65_537), ..probe("a") }],
             vec![],
             Err("65537 bytes in one text of probe \"a\"; 65536 are allowed"),
         );
-        check(
-            (0..1025).map(|i| probe(&format!("p{i}"))).collect(),
-            vec![],
-            Err("1025 probes; 1024 are allowed"),
-        );
+        check((0..1025).map(|i| probe(&format!("p{i}"))).collect(), vec![], Err("1025 probes; 1024 are allowed"));
         check(vec![], vec![5_000_000, 999_999], Err("timer 1 has a period of 999999 ns; the shortest is 1000000 ns (1 ms)"));
         check(vec![], vec![u64::MAX; 65], Err("65 timers; 64 are allowed"));
     }

@@ -106,9 +106,7 @@ impl Conversation {
             }
             FromWorker::Return(returned) => match running {
                 None => Err(Violation::NotCalled(returned.call())),
-                Some(running) if running != returned.call() => {
-                    Err(Violation::WrongReturn { returned: returned.call(), running })
-                }
+                Some(running) if running != returned.call() => Err(Violation::WrongReturn { returned: returned.call(), running }),
                 Some(_) => {
                     self.calls.pop_front();
                     Ok(Heard::Returned(returned))
@@ -203,10 +201,7 @@ mod tests {
         );
         let mut before_prepare = Conversation::default();
         before_prepare.called(CallKind::Configure);
-        assert_eq!(
-            before_prepare.hear(append(0, Cells::U64(vec![]), 0)),
-            Err(Violation::UnknownTable { table: 0, tables: 0 })
-        );
+        assert_eq!(before_prepare.hear(append(0, Cells::U64(vec![]), 0)), Err(Violation::UnknownTable { table: 0, tables: 0 }));
     }
 
     /// A worker can't fill the host's memory with metrics.

@@ -95,7 +95,7 @@ impl View {
 
     fn values<T: Number>(&self, slot: usize, at: usize, count: usize) -> Option<&[T]> {
         let end = count.checked_mul(size_of::<T>())?.checked_add(at)?;
-        if slot >= SLOTS || end > SLOT_SIZE || at % align_of::<T>() != 0 {
+        if slot >= SLOTS || end > SLOT_SIZE || !at.is_multiple_of(align_of::<T>()) {
             return None;
         }
         // SAFETY: `at` lies within the slot and the slot within the mapping, which lives as long as `self`.

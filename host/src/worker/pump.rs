@@ -207,7 +207,10 @@ impl Pump {
             filling: None,
             free: (0..SLOTS).collect(),
             handed: VecDeque::new(),
-            timers: timers.into_iter().map(|period| Timer { period: Duration::from_nanos(period), next: now, queued: false }).collect(),
+            timers: timers
+                .into_iter()
+                .map(|period| Timer { period: Duration::from_nanos(period), next: now, queued: false })
+                .collect(),
             phase: Phase::Waiting,
             look: now,
             empty: true,
@@ -631,12 +634,14 @@ impl State {
 
     fn check_deadlines(&mut self) {
         let now = Instant::now();
-        if let Some(live) = &self.live
-            && live.due.is_some_and(|due| due <= now)
-        {
-            let call = live.talk.conversation.running().unwrap_or(CallKind::Handle);
+        if let Some(live) = &self.live {
             let limit = live.talk.limit();
-            self.fail(Cause::Stalled { call, limit });
+            // A plugin that has been given up may end the call that runs, and a tick that waits, and no more.
+            let over = matches!(self.phase, Phase::Draining { deadline, given_up: true } if deadline + 2 * limit <= now);
+            if over || live.due.is_some_and(|due| due <= now) {
+                let call = live.talk.conversation.running().unwrap_or(CallKind::Handle);
+                self.fail(Cause::Stalled { call, limit });
+            }
         }
         if let Phase::Draining { deadline, given_up: false } = self.phase
             && deadline <= now
@@ -657,8 +662,8 @@ impl State {
     }
 
     fn check_drained(&mut self) {
-        let moving = || self.handed.iter().any(|handed| matches!(handed, Handed::Batch { .. }));
-        if matches!(self.phase, Phase::Draining { .. }) && self.empty && self.transposer.rows() == 0 && !moving() {
+        // A tick that was due before is over as well.
+        if matches!(self.phase, Phase::Draining { .. }) && self.empty && self.transposer.rows() == 0 && self.handed.is_empty() {
             self.phase = Phase::Drained;
             let now = clock_gettime(ClockId::Monotonic);
             let at = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;

@@ -1,7 +1,7 @@
 //! The worker process: takes calls from its host, and ends with it.
 //!
 //! Three threads beside those that compile: the main thread runs the plugin, one reads the socket and ends the process when the
-//! host hangs up, also while the plugin loops, and one watches the clock ([`super::guest`]).
+//! host hangs up, also while the plugin loops, and one watches the clock (in `guest`).
 
 use std::{
     io::{self, Read, Write},

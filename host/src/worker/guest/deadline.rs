@@ -43,11 +43,7 @@ impl Shared {
 impl Deadline {
     /// Starts the thread.
     pub(super) fn watch(engine: Engine) -> io::Result<Deadline> {
-        let shared = Arc::new(Shared {
-            origin: Instant::now(),
-            due: AtomicU64::new(NEVER),
-            asleep_until: AtomicU64::new(NEVER),
-        });
+        let shared = Arc::new(Shared { origin: Instant::now(), due: AtomicU64::new(NEVER), asleep_until: AtomicU64::new(NEVER) });
         let watched = shared.clone();
         let thread = std::thread::Builder::new().name("deadline".into()).spawn(move || {
             loop {

@@ -31,9 +31,7 @@ pub(super) fn explain(call: CallKind, time: Duration, limits: &Limits, error: &w
         match stopped {
             Stopped::TooLong => (FaultKind::TooLong, format!("{name} took longer than {time:?}")),
             Stopped::Memory => (FaultKind::Memory, format!("{name} needed more than {} of memory", size(limits.memory))),
-            Stopped::Blocked => {
-                (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait"))
-            }
+            Stopped::Blocked => (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait")),
         }
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
         (FaultKind::Trap, format!("{name} ended the component with exit status {}", exit.0))
@@ -79,7 +77,7 @@ pub(super) fn first_line(text: &str) -> &str {
 /// `64 MiB`, `100000 bytes`.
 fn size(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes != 0 && bytes % (1 << shift) == 0 {
+        if bytes != 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{} {unit}", bytes >> shift);
         }
     }

@@ -231,14 +231,18 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, Fault> {
     match wasm {
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => {}
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            return Err(not_a_plugin("it is a core WebAssembly module, not a component; `wasm-tools component new` makes one of it"));
+            return Err(not_a_plugin(
+                "it is a core WebAssembly module, not a component; `wasm-tools component new` makes one of it",
+            ));
         }
         [] => return Err(not_a_plugin("its file is empty")),
         _ => return Err(not_a_plugin("its file is not WebAssembly")),
     }
     Component::new(engine, wasm).map_err(|error| {
         let cause = error.root_cause().to_string();
-        not_a_plugin(format!("it is not a valid component: {}", first_line(&cause)))
+        let cause = first_line(&cause);
+        let cause = cause.split_once(" (at offset").map_or(cause, |(cause, _)| cause);
+        not_a_plugin(format!("it is not a valid component: {cause}"))
     })
 }
 

@@ -1,0 +1,612 @@
+//! Worker processes: real ones, with components that do right and wrong.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/guest.rs"]
+mod guest;
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use guest::{ECHO, Guest, PRINT, RESULT, foreign};
+use portcullis::{
+    columns,
+    contract::{Cells, Closing, Interval, Level, Limits, Opening, Table, TableRows},
+    worker::{Command, Drained, Event, Notice, Options, Output, Pump, Source, Worker, WorkerError},
+};
+use portcullis_ebpf::{Field, Slot, Stream};
+
+/// What a plugin said.
+#[derive(Debug, Default)]
+struct Said {
+    rows: Mutex<Vec<(u64, u64, String)>>,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Output for Said {
+    fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
+        assert_eq!((plugin, table.name.as_str()), ("test", "t"));
+        let (Cells::U64(n), Cells::Text { strings, index }) = (&rows.columns[0].cells, &rows.columns[1].cells) else {
+            panic!("{rows:?}")
+        };
+        let texts = index.iter().map(|&at| strings[at as usize].clone());
+        let all = rows.time.iter().zip(n).zip(texts).map(|((&time, &n), text)| (time, n, text));
+        self.rows.lock().unwrap().extend(all);
+        Ok(())
+    }
+
+    fn line(&self, _: &str, text: &str) -> io::Result<()> {
+        self.lines.lock().unwrap().push(text.into());
+        Ok(())
+    }
+
+    fn log(&self, _: &str, _: Level, _: &str) {}
+
+    fn metric(&self, _: &str, _: &str, _: f64) {}
+}
+
+fn limits() -> Limits {
+    // The host that is killed has a plugin that may loop for long.
+    let call = if std::env::var_os("PORTCULLIS_TEST_PID_FILE").is_some() { 60_000_000_000 } else { 300_000_000 };
+    Limits { memory: 16 << 20, call, ..Limits::default() }
+}
+
+fn spawn(wasm: Vec<u8>, said: &Arc<Said>) -> Worker {
+    let options = Options {
+        name: "test".into(),
+        limits: limits(),
+        output: said.clone(),
+        executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
+    };
+    Worker::spawn(wasm, options).unwrap()
+}
+
+fn streams() -> Vec<Stream> {
+    let int = Field { name: "n".into(), ctype: "u64".into(), slot: Slot::Int { offset: 24, size: 8, signed: false } };
+    let text = Field { name: "s".into(), ctype: "char[16]".into(), slot: Slot::Text { offset: 32, capacity: 16 } };
+    vec![Stream { name: "events".into(), fields: vec![int, text], size: 48 }]
+}
+
+fn record(n: u64) -> Vec<u8> {
+    let mut record = vec![0; 48];
+    record[..8].copy_from_slice(&(1000 + n).to_ne_bytes());
+    record[24..32].copy_from_slice(&n.to_ne_bytes());
+    let text = format!("text {}", n % 7);
+    record[32..32 + text.len()].copy_from_slice(text.as_bytes());
+    record
+}
+
+fn text(n: u64) -> String {
+    format!("text {}", n % 7)
+}
+
+/// A ring that tests write to.
+#[derive(Clone)]
+struct Fake {
+    records: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Fake {
+    fn new() -> Fake {
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        Fake { records: Arc::default(), wake: Arc::new(wake) }
+    }
+
+    fn emit(&self, records: impl Iterator<Item = Vec<u8>>) {
+        self.records.lock().unwrap().extend(records);
+    }
+}
+
+impl Source for Fake {
+    fn read(&mut self, max: usize, f: &mut dyn FnMut(&[u8])) -> usize {
+        let mut records = self.records.lock().unwrap();
+        let count = max.min(records.len());
+        records.drain(..count).for_each(|record| f(&record));
+        count
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.wake.as_fd())
+    }
+}
+
+/// A plugin whose gate is open.
+struct Run {
+    pump: Pump,
+    ring: Fake,
+    notices: mpsc::Receiver<Notice>,
+    said: Arc<Said>,
+}
+
+impl Run {
+    fn new(guest: &Guest) -> Run {
+        let said = Arc::new(Said::default());
+        let mut worker = spawn(guest.component(), &said);
+        worker.configure("{}").unwrap();
+        worker.prepare(&columns::schema(&streams())).unwrap();
+        let (sender, notices) = mpsc::channel();
+        let ring = Fake::new();
+        let pump = Pump::start(worker, 0, &streams(), Box::new(ring.clone()), sender).unwrap();
+        let gate = Some(Interval { earliest: 1, latest: 2 });
+        pump.send(Command::Start(Opening {
+            gate,
+            realtime_offset: 0,
+            kernel: "6.18".into(),
+            cpus: 2,
+            handed_over: Some(vec![1]),
+        }));
+        Run { pump, ring, notices, said }
+    }
+
+    fn event(&self) -> Event {
+        self.notices.recv_timeout(Duration::from_secs(20)).unwrap().event
+    }
+
+    fn started(self) -> Run {
+        assert!(matches!(self.event(), Event::Started));
+        self
+    }
+
+    fn failed(&self) -> WorkerError {
+        match self.event() {
+            Event::Failed(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn drain(&self, within: Duration) -> Drained {
+        self.pump.send(Command::Drain { deadline: Instant::now() + within });
+        match self.event() {
+            Event::Drained(drained) => drained,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn finish(&self) {
+        self.pump.send(Command::Finish(Closing::default()));
+        assert!(matches!(self.event(), Event::Finished));
+        assert!(!alive(self.pump.pid()));
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if condition() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+fn counts(drained: Drained) -> (u64, u64, u64) {
+    (drained.read, drained.delivered, drained.undelivered)
+}
+
+fn looping() -> String {
+    "(loop $again (br $again)) (unreachable)".into()
+}
+
+// ---- The ordinary way ----
+
+/// Events arrive as columns, rows come back as the plugin appended them, all of them and in order, and the worker is gone afterwards.
+#[test]
+fn events_arrive_and_rows_come_back() {
+    let run = Run::new(&Guest {
+        handle: ECHO.into(),
+        finish: format!("{PRINT} (i32.store8 {RESULT} (i32.const 0)) {RESULT}"),
+        ..Guest::default()
+    })
+    .started();
+    for part in 0..10 {
+        run.ring.emit((part * 5000..(part + 1) * 5000).map(record));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let drained = run.drain(Duration::from_secs(5));
+    assert_eq!(counts(drained), (50_000, 50_000, 0));
+    run.finish();
+    let rows = run.said.rows.lock().unwrap();
+    assert!(rows.iter().cloned().eq((0..50_000).map(|n| (1000 + n, n, text(n)))));
+    assert_eq!(*run.said.lines.lock().unwrap(), ["the text"]);
+}
+
+/// A ring that asks for its reader is read before its time, and a malformed record is undelivered.
+#[test]
+fn malformed_records_are_counted() {
+    let run = Run::new(&Guest { handle: ECHO.into(), ..Guest::default() }).started();
+    run.ring.emit([record(1), vec![0; 10], record(2)].into_iter());
+    rustix::io::write(&*run.ring.wake, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (3, 2, 1));
+    run.finish();
+}
+
+/// Timers tick, those of one timer never pile up, and none ticks after the drain.
+#[test]
+fn timers_tick() {
+    let run = Run::new(
+        &Guest { tick: format!("{PRINT} (i32.store8 {RESULT} (i32.const 0)) {RESULT}"), ..Guest::default() }
+            .with_timers(&[5_000_000]),
+    )
+    .started();
+    std::thread::sleep(Duration::from_millis(200));
+    run.drain(Duration::from_secs(5));
+    let ticks = run.said.lines.lock().unwrap().len();
+    assert!((10..=45).contains(&ticks), "{ticks}");
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(run.said.lines.lock().unwrap().len(), ticks);
+    run.finish();
+}
+
+/// A plugin may ask to end the run; the session is told once.
+#[test]
+fn stop_is_passed_on() {
+    let stop = format!("(call $stop (i32.const 1040) (i32.const 8)) (i32.store8 {RESULT} (i32.const 0)) {RESULT}");
+    let run = Run::new(&Guest { handle: stop, ..Guest::default() }).started();
+    run.ring.emit([record(1)].into_iter());
+    assert!(matches!(run.event(), Event::StopRequested { reason } if reason == "the text"));
+    run.ring.emit([record(2)].into_iter());
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (2, 2, 0));
+    run.finish();
+}
+
+/// A plugin that is slow keeps what it took; what it has not taken by the deadline is undelivered, to the last record.
+#[test]
+fn a_slow_plugin_loses_its_own_events() {
+    // Some 20 ms a batch, and there are 25.
+    let slow = format!(
+        "(local $n i32) (loop $l (local.set $n (i32.add (local.get $n) (i32.const 1)))
+         (br_if $l (i32.lt_u (local.get $n) (i32.const 40000000)))) (i32.store8 {RESULT} (i32.const 0)) {RESULT}"
+    );
+    let run = Run::new(&Guest { handle: slow, ..Guest::default() }).started();
+    run.ring.emit((0..100_000).map(record));
+    let start = Instant::now();
+    let drained = run.drain(Duration::from_millis(100));
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(drained.read, 100_000);
+    assert_eq!(drained.delivered + drained.undelivered, 100_000);
+    assert!(drained.delivered > 0 && drained.undelivered > 0, "{drained:?}");
+    run.finish();
+}
+
+// ---- What goes wrong before the opening ----
+
+#[track_caller]
+fn check_load(wasm: Vec<u8>, expect: &str) {
+    let mut worker = spawn(wasm, &Arc::default());
+    let pid = worker.pid();
+    assert_eq!(worker.loaded().unwrap_err().to_string(), expect);
+    assert!(!alive(pid));
+}
+
+/// Files that are no plugins: one sentence each.
+#[test]
+fn files_that_are_no_plugins() {
+    check_load(vec![], "plugin \"test\": its file is empty");
+    check_load(b"#!/bin/sh\n".to_vec(), "plugin \"test\": its file is not WebAssembly");
+    check_load(
+        Guest::default().core_module(),
+        "plugin \"test\": it is a core WebAssembly module, not a component; `wasm-tools component new` makes one of it",
+    );
+    let mut broken = Guest::default().component();
+    broken.truncate(100);
+    check_load(broken, "plugin \"test\": it is not a valid component: unexpected end-of-file");
+    check_load(
+        foreign("", &["run"]),
+        "plugin \"test\": it does not export `configure`, so it is not a plugin of portcullis:plugin@0.1.0",
+    );
+    let exports = ["configure", "prepare", "start", "handle", "tick", "finish", "hand-over"];
+    check_load(
+        foreign(r#"(import "other:thing/door" (instance (export "open" (func))))"#, &exports),
+        "plugin \"test\": it imports `other:thing/door`, which this host does not offer in that form",
+    );
+    check_load(
+        foreign(r#"(import "portcullis:plugin/log@0.2.0" (instance (export "log" (func))))"#, &["run"]),
+        "plugin \"test\": it is made for portcullis:plugin@0.2.0, and this host offers portcullis:plugin@0.1.0",
+    );
+    check_load(
+        foreign("", &exports),
+        "plugin \"test\": its exports are not those of portcullis:plugin@0.1.0: \
+         type-checking export func `configure`: expected 1-tuple, found 0-tuple",
+    );
+}
+
+/// Components that fail while they are instantiated.
+#[test]
+fn instantiation_fails() {
+    check_load(
+        Guest { pages: 1000, ..Guest::default() }.component(),
+        "plugin \"test\": its instantiation needed more than 16 MiB of memory",
+    );
+    check_load(
+        Guest { fields: "(func $boom (unreachable)) (start $boom)".into(), ..Guest::default() }.component(),
+        "plugin \"test\": its instantiation trapped in `boom`: wasm `unreachable` instruction executed",
+    );
+}
+
+#[track_caller]
+fn check_configure(guest: &Guest, expect: &str) {
+    let mut worker = spawn(guest.component(), &Arc::default());
+    let pid = worker.pid();
+    assert_eq!(worker.configure("{}").unwrap_err().to_string(), expect);
+    assert!(!alive(pid));
+    // Whoever goes on nevertheless gets an error, not a hang.
+    assert!(worker.prepare(&columns::schema(&streams())).is_err());
+}
+
+/// What `configure` can do wrong.
+#[test]
+fn configure_fails() {
+    let configure = |body: &str| Guest { configure: body.into(), ..Guest::default() };
+    check_configure(&configure(&guest::fails()), "plugin \"test\": `configure` returned an error: the text");
+    check_configure(&configure("(unreachable)"), "plugin \"test\": `configure` trapped: wasm `unreachable` instruction executed");
+    check_configure(&configure(&looping()), "plugin \"test\": `configure` took longer than 300ms");
+    check_configure(
+        &Guest::default().with_timers(&[10]),
+        "plugin \"test\": `configure` returned what can't be used: timer 0 has a period of 10 ns; the shortest is 1000000 ns (1 ms)",
+    );
+}
+
+/// A plugin hears that it appended to a table that there is not yet.
+#[test]
+fn append_before_prepare() {
+    let append = format!(
+        "(call $append (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320))
+         (call $print (i32.load (i32.const 324)) (i32.load (i32.const 328)))
+         (memory.fill {RESULT} (i32.const 0) (i32.const 32)) {RESULT}"
+    );
+    let said = Arc::new(Said::default());
+    let mut worker = spawn(Guest { configure: append, ..Guest::default() }.component(), &said);
+    worker.configure("{}").unwrap();
+    assert_eq!(*said.lines.lock().unwrap(), ["there is no table 0; there are 0"]);
+}
+
+// ---- What goes wrong while events flow ----
+
+#[track_caller]
+fn check_handle(body: &str, expect: &str) {
+    let run =
+        Run::new(&Guest { handle: body.into(), wasi: body.contains("$stderr") || body.contains("$block"), ..Guest::default() })
+            .started();
+    run.ring.emit((0..10).map(record));
+    assert_eq!(run.failed().to_string(), expect);
+    assert!(!alive(run.pump.pid()));
+    // Its ring is still read, so that the numbers add up.
+    run.ring.emit((0..1000).map(record));
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (1010, 0, 1010));
+    run.finish();
+}
+
+/// A trap ends the plugin with a sentence; what it wrote to its tables before is shown.
+#[test]
+fn handle_traps() {
+    check_handle("(unreachable)", "plugin \"test\": `handle` trapped in `handle`: wasm `unreachable` instruction executed");
+}
+
+/// Of a panic, the place and the text are shown, which the plugin wrote to its standard error.
+#[test]
+fn handle_panics() {
+    check_handle(guest::PANIC, "plugin \"test\": `handle` panicked at src/lib.rs:42:9: index out of bounds");
+}
+
+/// A plugin that sleeps ends at once, however short it sleeps: the clock of its deadline does not reach into host calls.
+#[test]
+fn handle_sleeps() {
+    check_handle(
+        &format!("{} (unreachable)", guest::sleep(60_000_000_000)),
+        "plugin \"test\": `handle` blocked in a host call; a plugin must not sleep or wait",
+    );
+}
+
+/// Waiting for nothing is not waiting: runtimes do that.
+#[test]
+fn zero_timeouts_are_no_waiting() {
+    let handle = format!("{} (i32.store8 {RESULT} (i32.const 0)) {RESULT}", guest::sleep(0));
+    let run = Run::new(&Guest { handle, wasi: true, ..Guest::default() }).started();
+    run.ring.emit([record(1)].into_iter());
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (1, 1, 0));
+    check_cage(run.pump.pid());
+    run.finish();
+}
+
+/// An error that the plugin returns ends it.
+#[test]
+fn handle_returns_an_error() {
+    check_handle(&guest::fails(), "plugin \"test\": `handle` returned an error: the text");
+}
+
+/// An endless loop is interrupted.
+#[test]
+fn handle_loops() {
+    check_handle(&looping(), "plugin \"test\": `handle` took longer than 300ms");
+}
+
+/// A loop that keeps talking to the host is interrupted as well.
+#[test]
+fn handle_loops_and_prints() {
+    check_handle(&format!("(loop $again {PRINT} (br $again)) (unreachable)"), "plugin \"test\": `handle` took longer than 300ms");
+}
+
+/// A plugin that eats memory is stopped.
+#[test]
+fn handle_eats_memory() {
+    check_handle(
+        "(loop $again (drop (memory.grow (i32.const 16))) (br $again)) (unreachable)",
+        "plugin \"test\": `handle` needed more than 16 MiB of memory",
+    );
+}
+
+/// So is one that recurses without end.
+#[test]
+fn handle_recurses() {
+    check_handle(
+        "(call $handle (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4) (local.get 5))",
+        "plugin \"test\": `handle` trapped in `handle`: call stack exhausted",
+    );
+}
+
+/// A worker that is killed in the middle of a batch: reported with its plugin's name, and nothing hangs.
+#[test]
+fn worker_killed() {
+    let run = Run::new(&Guest { handle: looping(), ..Guest::default() }).started();
+    run.ring.emit((0..10).map(record));
+    std::thread::sleep(Duration::from_millis(50));
+    signal(run.pump.pid(), rustix::process::Signal::KILL);
+    assert_eq!(run.failed().to_string(), "plugin \"test\": its worker process ended unexpectedly (killed by signal 9)");
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (10, 0, 10));
+    run.finish();
+}
+
+/// A worker that does not run any more is noticed by the host's own clock.
+#[test]
+fn worker_stopped() {
+    let run = Run::new(&Guest { handle: ECHO.into(), ..Guest::default() }).started();
+    signal(run.pump.pid(), rustix::process::Signal::STOP);
+    run.ring.emit((0..10).map(record));
+    assert_eq!(run.failed().to_string(), "plugin \"test\": its worker did not answer `handle` within 2.3s and was killed");
+    assert!(!alive(run.pump.pid()));
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (10, 0, 10));
+    run.finish();
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+/// Dropping a pump or a worker in any state leaves no process behind.
+#[test]
+fn nothing_is_left_behind() {
+    let run = Run::new(&Guest { handle: looping(), ..Guest::default() }).started();
+    run.ring.emit((0..10).map(record));
+    std::thread::sleep(Duration::from_millis(20));
+    let pid = run.pump.pid();
+    drop(run);
+    assert!(!alive(pid));
+
+    let worker = spawn(Guest::default().component(), &Arc::default());
+    let pid = worker.pid();
+    drop(worker);
+    assert!(!alive(pid));
+}
+
+// ---- The cage ----
+
+/// Not a test: the host of [`host_gone`], which is killed.
+#[test]
+fn host_to_be_killed() {
+    let Ok(path) = std::env::var("PORTCULLIS_TEST_PID_FILE") else { return };
+    let run = Run::new(&Guest { handle: looping(), ..Guest::default() }).started();
+    run.ring.emit((0..10).map(record));
+    fs::write(path, run.pump.pid().to_string()).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+/// The kill -9 of a host ends its worker, also while its plugin loops.
+#[test]
+fn host_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pid");
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host_to_be_killed"])
+        .env("PORTCULLIS_TEST_PID_FILE", &path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(within(Duration::from_secs(20), || fs::read(&path).is_ok_and(|pid| !pid.is_empty())));
+    let pid: u32 = fs::read_to_string(&path).unwrap().parse().unwrap();
+    assert!(alive(pid));
+    host.kill().unwrap();
+    host.wait().unwrap();
+    // An orphan that has ended may wait for init to collect it.
+    let gone = || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    assert!(within(Duration::from_secs(2), gone));
+}
+
+/// What each thread of a worker may be: nobody. What the worker may hold: null, its socket, its memory.
+fn check_cage(pid: u32) {
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        // A thread may end while it is looked at.
+        let Ok(status) = fs::read_to_string(task.unwrap().path().join("status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
+            assert_eq!(field("Gid:"), "65534\t65534\t65534\t65534");
+            assert_eq!(field("Groups:"), "");
+            assert_eq!(field("CapBnd:"), "0000000000000000");
+        }
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(field("NoNewPrivs:"), "1");
+    }
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.to_str().unwrap();
+        match number {
+            0..=2 => assert_eq!(target, "/dev/null"),
+            3 => assert!(target.starts_with("socket:"), "{target}"),
+            4 => assert!(target.starts_with("/memfd:portcullis-columns"), "{target}"),
+            _ => panic!("descriptor {number} is {target}"),
+        }
+    }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let limit = |name: &str| {
+        limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit("Max open files"), "5");
+    assert_eq!(limit("Max core file size"), "0");
+}
+
+/// The cage holds while the component is compiled.
+#[test]
+fn caged_while_compiling() {
+    // Enough functions to compile for a while.
+    let body = "(drop (i32.mul (i32.load (i32.const 0)) (i32.const 3)))".repeat(200);
+    let fields = (0..400).map(|n| format!("(func (export \"f{n}\") {body})")).collect();
+    let mut worker = spawn(Guest { fields, ..Guest::default() }.component(), &Arc::default());
+    let pid = worker.pid();
+    // It locks itself in before it reads the component.
+    let caged = || {
+        fs::read_to_string(format!("/proc/{pid}/limits")).is_ok_and(|limits| {
+            limits.lines().any(|line| line.starts_with("Max open files") && line.split_whitespace().nth(3) == Some("5"))
+        })
+    };
+    assert!(within(Duration::from_secs(5), caged));
+    let loading = std::thread::spawn(move || {
+        worker.loaded().unwrap();
+        worker
+    });
+    let mut looks = 0;
+    while !loading.is_finished() {
+        check_cage(pid);
+        looks += 1;
+    }
+    assert!(looks > 3, "{looks}");
+    drop(loading.join().unwrap());
+}
+
+/// The cage holds while events flow.
+#[test]
+fn caged_while_events_flow() {
+    let run = Run::new(&Guest { handle: ECHO.into(), ..Guest::default() }).started();
+    for part in 0..50 {
+        run.ring.emit((part * 1000..(part + 1) * 1000).map(record));
+        check_cage(run.pump.pid());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(counts(run.drain(Duration::from_secs(5))), (50_000, 50_000, 0));
+    run.finish();
+}
