@@ -35,6 +35,8 @@ pub(super) fn explain(call: CallKind, time: Duration, limits: &Limits, error: &w
         }
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
         (FaultKind::Trap, format!("{name} ended the component with exit status {}", exit.0))
+    } else if let Some(exception) = exception(wrote) {
+        (FaultKind::Trap, format!("{name} raised {exception}"))
     } else if let Some(panic) = panic(wrote) {
         (FaultKind::Trap, format!("{name} panicked{panic}"))
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -70,6 +72,28 @@ fn panic(wrote: &str) -> Option<String> {
     Some(format!(": {}", text.trim()))
 }
 
+/// What an exception wrote that left a Python plugin: `EXCEPTION: TEXT (FILE, line N)`. Only an exception of the plugin's own
+/// error type becomes an error that is returned; the runtime panics for any other.
+fn exception(wrote: &str) -> Option<String> {
+    let (_, trace) = wrote.rsplit_once("Traceback (most recent call last):\n")?;
+    let (mut place, mut text) = (None, None);
+    for line in trace.lines() {
+        if let Some(frame) = line.strip_prefix("  File \"") {
+            // `  File "/0/plugin.py", line 51, in handle`
+            let file = frame.split_once('"').map(|(path, rest)| (path.rsplit('/').next().unwrap_or(path), rest));
+            place = file.and_then(|(file, rest)| Some((file, rest.strip_prefix(", line ")?.split(',').next()?)));
+        } else if !line.starts_with(' ') {
+            text = Some(line.trim_end());
+            break;
+        }
+    }
+    let text = text.filter(|text| !text.is_empty())?;
+    Some(match place {
+        Some((file, line)) => format!("{text} ({file}, line {line})"),
+        None => text.to_owned(),
+    })
+}
+
 pub(super) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
@@ -99,6 +123,23 @@ mod tests {
             Some(" at src/lib.rs:7:9: index out of bounds"),
         );
         check("panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n", Some(": boom"));
+    }
+
+    /// The last exception, and the innermost place that it went through.
+    #[test]
+    fn exceptions() {
+        let check = |wrote: &str, expect: Option<&str>| assert_eq!(exception(wrote).as_deref(), expect);
+        let panicked = "\nthread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:\nPython function threw an unexpected exception\n";
+        check(panicked, None);
+        check("Traceback (most recent call last):\n", None);
+        let frames = "Traceback (most recent call last):\n  File \"/0/a.py\", line 7, in handle\n    f(x)\n    ~^^^\n  File \"/0/b.py\", line 51, in f\n";
+        check(
+            &format!("{frames}IndexError: list index out of range\n{panicked}"),
+            Some("IndexError: list index out of range (b.py, line 51)"),
+        );
+        let first = "Traceback (most recent call last):\n  File \"/0/c.py\", line 1, in g\nKeyError: 'k'\n\nDuring handling of the above exception, another exception occurred:\n\n";
+        check(&format!("{first}{frames}KeyboardInterrupt\n"), Some("KeyboardInterrupt (b.py, line 51)"));
+        check("Traceback (most recent call last):\nMemoryError\n", Some("MemoryError"));
     }
 
     /// Sizes as people write them.
