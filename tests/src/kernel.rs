@@ -18,7 +18,7 @@ pub fn probe(name: &str, attach: &str, when: Option<&str>, body: &str) -> ProbeS
     ProbeSpec { name: name.into(), attach: vec![attach.into()], when: when.map(Into::into), body: body.into(), optional: false }
 }
 
-/// What is run while the session is attached.
+/// What is run while the session is attached, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Workloads<'a> {
     /// While the gate is closed, before the opening.
@@ -63,9 +63,9 @@ pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
     let ring = loaded.take_ring(0);
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
-    wait(release(before));
+    before.into_iter().for_each(|one| wait(release(one)));
     let session = attached.open();
-    wait(release(open));
+    open.into_iter().for_each(|one| wait(release(one)));
     traced(&compiled, ring, session.close())
 }
 
@@ -76,7 +76,7 @@ pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced
     let compiled = compile(&kernel, specs, &options);
     let loaded = session(&kernel, compiled.clone(), &options, 1 << 20).load(&kernel);
     let mut loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
-    let (first, second) = (start(&loaded.processes(), &[opening]), start(&loaded.processes(), &[closing]));
+    let (first, second) = (start_one(&loaded.processes(), opening), start_one(&loaded.processes(), closing));
     let ring = loaded.take_ring(0);
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
     let first = release(first);
@@ -98,25 +98,24 @@ fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options:
 }
 
 fn start(processes: &Processes, workloads: &[&[&str]]) -> Vec<command::Stopped> {
-    let start = |arguments: &&[&str]| {
-        let mut argv: Vec<OsString> = vec![workload().into()];
-        argv.extend(arguments.iter().map(OsString::from));
-        let stopped = command::start(&argv, command::Output::Inherit).expect("the workload starts");
-        processes.mark(stopped.pid(), processes::IN_SCOPE);
-        stopped
-    };
-    workloads.iter().map(start).collect()
+    workloads.iter().map(|arguments| start_one(processes, arguments)).collect()
 }
 
-fn release(stopped: Vec<command::Stopped>) -> Vec<command::Running> {
-    stopped.into_iter().map(|s| s.release().expect("the workload runs")).collect()
+fn start_one(processes: &Processes, arguments: &[&str]) -> command::Stopped {
+    let mut argv: Vec<OsString> = vec![workload().into()];
+    argv.extend(arguments.iter().map(OsString::from));
+    let stopped = command::start(&argv, command::Output::Inherit).expect("the workload starts");
+    processes.mark(stopped.pid(), processes::IN_SCOPE);
+    stopped
 }
 
-fn wait(running: Vec<command::Running>) {
-    for mut one in running {
-        let status = one.wait().expect("the workload ends");
-        assert!(status.0.success(), "the workload {status}");
-    }
+fn release(stopped: command::Stopped) -> command::Running {
+    stopped.release().expect("the workload runs")
+}
+
+fn wait(mut running: command::Running) {
+    let status = running.wait().expect("the workload ends");
+    assert!(status.0.success(), "the workload {status}");
 }
 
 fn traced(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed: Closed) -> Traced {
