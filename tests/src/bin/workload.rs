@@ -17,6 +17,7 @@ workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT
 workload reads-until-told COUNT THREADS   the same until standard input ends, and then COUNT times
 workload readers SECONDS THREADS  the same for so long
 workload opens COUNT PATH         openat(2) and close(2), COUNT times
+workload opens-for-ever PATH      the same until it is killed
 workload opens-bad COUNT          openat(2) with a path at an address that is not there
 workload forks COUNT              fork(2), COUNT times; each child calls getppid(2) once and exits
 workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 20), COUNT times
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
             }
         }),
         ["opens", count, path] => opens(number(count), path),
+        ["opens-for-ever", path] => loop {
+            opens(1000, path);
+        },
         ["opens-bad", count] => (0..number(count)).for_each(|_| {
             // SAFETY: the kernel finds that nothing is mapped at this address and says EFAULT.
             let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, 16, libc::O_RDONLY) };
