@@ -145,11 +145,11 @@ impl Unit {
         let mut programs = Vec::new();
         for (hook, plan) in &self.plan.hooks {
             let code = generate::program(hook, plan, &context).map_err(|e| {
-                let probe = match e {
-                    GenerateError::Stack { probe, .. } => probe,
-                    GenerateError::TooLarge(_) => plan.functions.first().map_or(0, |f| f.probe),
+                let (probe, help) = match e {
+                    GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
+                    GenerateError::TooLarge(_) => (plan.functions.first().map_or(0, |f| f.probe), "make several probes of it"),
                 };
-                body_error(&specs[probe], e.to_string())
+                Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }
             })?;
             let mut probes: Vec<usize> = plan.functions.iter().map(|f| f.probe).collect();
             probes.sort_unstable();
