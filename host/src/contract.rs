@@ -125,6 +125,8 @@ pub struct TableRows {
     pub time: Vec<u64>,
     /// The columns.
     pub columns: Vec<TableValues>,
+    /// The texts of all columns.
+    pub strings: Vec<String>,
 }
 
 /// `output.table-values`.
@@ -147,13 +149,8 @@ pub enum Cells {
     F64(Vec<f64>),
     /// Truth values.
     Bool(Vec<bool>),
-    /// Texts by number.
-    Text {
-        /// The texts.
-        strings: Vec<String>,
-        /// For each row a position in `strings`.
-        index: Vec<u32>,
-    },
+    /// Texts: for each row a position in [`TableRows::strings`].
+    Text(Vec<u32>),
 }
 
 /// `log.level`.

@@ -35,10 +35,10 @@ struct Said {
 impl Output for Said {
     fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
         assert_eq!((plugin, table.name.as_str()), ("test", "t"));
-        let (Cells::U64(n), Cells::Text { strings, index }) = (&rows.columns[0].cells, &rows.columns[1].cells) else {
+        let (Cells::U64(n), Cells::Text(index)) = (&rows.columns[0].cells, &rows.columns[1].cells) else {
             panic!("{rows:?}")
         };
-        let texts = index.iter().map(|&at| strings[at as usize].clone());
+        let texts = index.iter().map(|&at| rows.strings[at as usize].clone());
         let all = rows.time.iter().zip(n).zip(texts).map(|((&time, &n), text)| (time, n, text));
         self.rows.lock().unwrap().extend(all);
         Ok(())
@@ -365,7 +365,7 @@ fn configure_fails() {
 #[test]
 fn append_before_prepare() {
     let append = format!(
-        "(call $append (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320))
+        "(call $append (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320))
          (call $print (i32.load (i32.const 324)) (i32.load (i32.const 328)))
          (memory.fill {RESULT} (i32.const 0) (i32.const 32)) {RESULT}"
     );

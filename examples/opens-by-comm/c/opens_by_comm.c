@@ -186,14 +186,14 @@ bool exports_plugin_finish(plugin_closing_t *closing, plugin_string_t *err)
     // What is handed to the host stays ours, so this is one block for all the columns.
     uint64_t *numbers = calloc(4 * sum_count + 1, sizeof *numbers);
     plugin_string_t *comms = calloc(sum_count + 1, sizeof *comms);
-    uint32_t *index = calloc(sum_count + 1, sizeof *index);
-    if (!numbers || !comms || !index)
+    uint32_t *texts = calloc(sum_count + 1, sizeof *texts);
+    if (!numbers || !comms || !texts)
         abort();
     uint64_t *time = numbers, *count = time + sum_count, *total = count + sum_count, *longest = total + sum_count;
     for (size_t i = 0; i < sum_count; i++) {
         time[i] = closing->quiesced;
         comms[i] = (plugin_string_t){(uint8_t *)sums[i].comm, sums[i].length};
-        index[i] = (uint32_t)i;
+        texts[i] = (uint32_t)i;
         count[i] = sums[i].count;
         total[i] = sums[i].total;
         longest[i] = sums[i].longest;
@@ -201,17 +201,17 @@ bool exports_plugin_finish(plugin_closing_t *closing, plugin_string_t *err)
     plugin_closing_free(closing);
 
     table_values_t columns[4] = {
-        {.cells = {.tag = PORTCULLIS_PLUGIN_OUTPUT_CELLS_TEXT,
-                   .val.text = {.strings = {comms, sum_count}, .index = {index, sum_count}}}},
+        {.cells = {.tag = PORTCULLIS_PLUGIN_OUTPUT_CELLS_TEXT, .val.text = {texts, sum_count}}},
         {.cells = {.tag = PORTCULLIS_PLUGIN_OUTPUT_CELLS_U64, .val.u64 = {count, sum_count}}},
         {.cells = {.tag = PORTCULLIS_PLUGIN_OUTPUT_CELLS_U64, .val.u64 = {total, sum_count}}},
         {.cells = {.tag = PORTCULLIS_PLUGIN_OUTPUT_CELLS_U64, .val.u64 = {longest, sum_count}}},
     };
-    portcullis_plugin_output_table_rows_t rows = {.time = {time, sum_count}, .columns = {columns, 4}};
+    portcullis_plugin_output_table_rows_t rows = {
+        .time = {time, sum_count}, .columns = {columns, 4}, .strings = {comms, sum_count}};
     const bool ok = portcullis_plugin_output_append(0, &rows, err);
     free(numbers);
     free(comms);
-    free(index);
+    free(texts);
     return ok;
 }
 

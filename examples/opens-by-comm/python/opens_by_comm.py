@@ -65,13 +65,13 @@ class WitWorld(wit_world.WitWorld):
     def finish(self, closing: types.Closing) -> None:
         comms, of_comms = list(sums), list(sums.values())
         cells = [
-            output.Cells_Text(output.TextCells(comms, list(range(len(comms))))),
+            output.Cells_Text(list(range(len(comms)))),
             output.Cells_U64([of_comm.count for of_comm in of_comms]),
             output.Cells_U64([of_comm.total for of_comm in of_comms]),
             output.Cells_U64([of_comm.longest for of_comm in of_comms]),
         ]
         columns = [output.TableValues(column, absent=b"") for column in cells]
-        output.append(0, output.TableRows([closing.quiesced] * len(comms), columns))
+        output.append(0, output.TableRows([closing.quiesced] * len(comms), columns, comms))
 
     def hand_over(self) -> bytes | None:
         return None

@@ -31,13 +31,14 @@ pub(super) fn rows(
         key.push(b':');
         key
     });
-    let mut columns: Vec<_> = keys.zip(&rows.columns).map(|(key, values)| (key, values, Escaped::default())).collect();
+    let columns: Vec<_> = keys.zip(&rows.columns).collect();
+    let mut texts = Escaped::new(&rows.strings);
     for (row, time) in rows.time.iter().enumerate() {
         buffer.extend_from_slice(&head);
         integer(buffer, *time);
-        for (key, values, escaped) in &mut columns {
+        for (key, values) in &columns {
             buffer.extend_from_slice(key);
-            if is_absent(&values.absent, row) || cell(buffer, &values.cells, row, escaped).is_none() {
+            if is_absent(&values.absent, row) || cell(buffer, &values.cells, row, &mut texts).is_none() {
                 buffer.extend_from_slice(b"null");
             }
         }
@@ -49,31 +50,37 @@ pub(super) fn rows(
     Ok(())
 }
 
-/// The texts of a column that were needed so far, escaped.
-#[derive(Default)]
-struct Escaped {
+/// The texts of a call, escaped when the first row needs them.
+struct Escaped<'t> {
+    strings: &'t [String],
     text: Vec<u8>,
     /// By the text's number; an empty range is of a text that was not needed yet.
     ranges: Vec<Range<usize>>,
 }
 
-fn cell(buffer: &mut Vec<u8>, cells: &Cells, row: usize, escaped: &mut Escaped) -> Option<()> {
+impl Escaped<'_> {
+    fn new(strings: &[String]) -> Escaped<'_> {
+        Escaped { strings, text: Vec::new(), ranges: vec![0..0; strings.len()] }
+    }
+
+    fn get(&mut self, number: u32) -> Option<&[u8]> {
+        let range = self.ranges.get_mut(number as usize)?;
+        if range.start == range.end {
+            range.start = self.text.len();
+            string(&mut self.text, self.strings.get(number as usize)?);
+            range.end = self.text.len();
+        }
+        self.text.get(range.clone())
+    }
+}
+
+fn cell(buffer: &mut Vec<u8>, cells: &Cells, row: usize, texts: &mut Escaped<'_>) -> Option<()> {
     match cells {
         Cells::U64(values) => integer(buffer, *values.get(row)?),
         Cells::S64(values) => integer(buffer, *values.get(row)?),
         Cells::F64(values) => float(buffer, *values.get(row)?),
         Cells::Bool(values) => buffer.extend_from_slice(if *values.get(row)? { b"true" } else { b"false" }),
-        Cells::Text { strings, index } => {
-            let index = *index.get(row)? as usize;
-            escaped.ranges.resize(strings.len(), 0..0);
-            let range = escaped.ranges.get_mut(index)?;
-            if range.start == range.end {
-                range.start = escaped.text.len();
-                string(&mut escaped.text, strings.get(index)?);
-                range.end = escaped.text.len();
-            }
-            buffer.extend_from_slice(escaped.text.get(range.clone())?);
-        }
+        Cells::Text(index) => buffer.extend_from_slice(texts.get(*index.get(row)?)?),
     }
     Some(())
 }

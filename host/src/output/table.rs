@@ -117,7 +117,7 @@ impl Formatted {
         let mut cells = Vec::with_capacity(columns * rows.time.len());
         for (row, time) in rows.time.iter().enumerate() {
             let texts = table.columns.iter().enumerate().map(|(at, column)| {
-                let text = rows.columns.get(at).and_then(|values| cell(column.unit, values, row));
+                let text = rows.columns.get(at).and_then(|values| cell(column.unit, values, &rows.strings, row));
                 text.unwrap_or_else(|| "-".into())
             });
             cells.extend(std::iter::once(seconds(*time, origin)).chain(texts).map(|text| {
@@ -135,7 +135,7 @@ impl Formatted {
 }
 
 /// A cell's text; `None` if there is no value.
-fn cell(unit: Unit, values: &TableValues, row: usize) -> Option<String> {
+fn cell(unit: Unit, values: &TableValues, strings: &[String], row: usize) -> Option<String> {
     if is_absent(&values.absent, row) {
         return None;
     }
@@ -144,7 +144,7 @@ fn cell(unit: Unit, values: &TableValues, row: usize) -> Option<String> {
         Cells::S64(values) => signed(*values.get(row)?, unit),
         Cells::F64(values) => float(*values.get(row)?, unit),
         Cells::Bool(values) => if *values.get(row)? { "yes" } else { "no" }.to_owned(),
-        Cells::Text { strings, index } => clean::line(strings.get(*index.get(row)? as usize)?).into_owned(),
+        Cells::Text(index) => clean::line(strings.get(*index.get(row)? as usize)?).into_owned(),
     })
 }
 

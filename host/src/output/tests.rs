@@ -36,13 +36,9 @@ fn table(name: &str, columns: &[(&str, CellKind, Unit)]) -> Table {
     Table { name: name.into(), columns: columns.iter().map(column).collect() }
 }
 
-fn rows(time: &[u64], columns: Vec<(Cells, &[u8])>) -> TableRows {
+fn rows(time: &[u64], columns: Vec<(Cells, &[u8])>, strings: &[&str]) -> TableRows {
     let columns = columns.into_iter().map(|(cells, absent)| TableValues { cells, absent: absent.to_vec() }).collect();
-    TableRows { time: time.to_vec(), columns }
-}
-
-fn texts(texts: &[&str]) -> Cells {
-    Cells::Text { strings: texts.iter().map(ToString::to_string).collect(), index: (0..texts.len() as u32).collect() }
+    TableRows { time: time.to_vec(), columns, strings: strings.iter().map(ToString::to_string).collect() }
 }
 
 fn opens() -> Table {
@@ -62,11 +58,12 @@ fn some_opens() -> TableRows {
         &[1_000_001_500, 3_000_000_000],
         vec![
             (Cells::U64(vec![17, 4_194_304]), &[]),
-            (texts(&["cat", "a\x1b[31m"]), &[]),
+            (Cells::Text(vec![0, 1]), &[]),
             (Cells::U64(vec![1_240_000, 850]), &[]),
             (Cells::S64(vec![3, -2]), &[]),
-            (texts(&["/etc/passwd", ""]), &[0b10]),
+            (Cells::Text(vec![2, 3]), &[0b10]),
         ],
+        &["cat", "a\x1b[31m", "/etc/passwd", ""],
     )
 }
 
@@ -91,8 +88,9 @@ fn json_rows() {
             (Cells::S64(vec![i64::MIN, 0, 1]), &[]),
             (Cells::F64(vec![1.5, f64::NAN, -0.0]), &[]),
             (Cells::Bool(vec![true, false, true]), &[0b010]),
-            (Cells::Text { strings: vec!["x".into(), "q\"\\\n\x1b\u{202e}\u{e0041}é漢".into()], index: vec![1, 0, 1] }, &[]),
+            (Cells::Text(vec![1, 0, 1]), &[]),
         ],
+        &["x", "q\"\\\n\x1b\u{202e}\u{e0041}é漢"],
     );
     printer.rows("p", &all, &some).unwrap();
     let text = out.text();
@@ -173,12 +171,13 @@ fn tables_interleave() {
                 (Cells::F64(vec![0.25]), &[]),
                 (Cells::S64(vec![-1536]), &[]),
             ],
+            &[],
         )
     };
     printer.rows("a", &flags, &one()).unwrap();
     printer.rows("a", &flags, &one()).unwrap();
     printer.rows("b", &flags, &one()).unwrap();
-    printer.rows("b", &flags, &rows(&[], vec![])).unwrap();
+    printer.rows("b", &flags, &rows(&[], vec![], &[])).unwrap();
     printer.line("b", "said\u{202e}").unwrap();
     printer.rows("b", &flags, &one()).unwrap();
     assert_eq!(
@@ -207,7 +206,7 @@ fn headers_follow_widths() {
     let (printer, out, _) = printer(Format::Table, 1);
     let numbers = table("n", &[("n", CellKind::U64, Unit::None)]);
     for n in 0..60u32 {
-        printer.rows("p", &numbers, &rows(&[0], vec![(Cells::U64(vec![10u64.pow(n / 4)]), &[])])).unwrap();
+        printer.rows("p", &numbers, &rows(&[0], vec![(Cells::U64(vec![10u64.pow(n / 4)]), &[])], &[])).unwrap();
     }
     assert_eq!(out.text().lines().filter(|line| line.contains("TIME")).count(), 3);
 }
@@ -215,7 +214,7 @@ fn headers_follow_widths() {
 /// Rows that lack what their table declares are shown without it, and nothing panics.
 #[test]
 fn short_columns_are_absent() {
-    let broken = || rows(&[1, 2], vec![(Cells::U64(vec![5]), &[]), (Cells::Text { strings: vec![], index: vec![9, 9] }, &[])]);
+    let broken = || rows(&[1, 2], vec![(Cells::U64(vec![5]), &[]), (Cells::Text(vec![9, 9]), &[])], &[]);
     for (format, expect) in [
         (Format::Json, r#"{"plugin":"p","table":"opens","time":2,"pid":null,"comm":null}"#),
         (Format::Table, "   0.000000    -  -           -    -  -"),
@@ -260,27 +259,18 @@ fn metrics_are_bounded() {
 #[allow(clippy::print_stdout)]
 fn json_costs() {
     let n = 4096u64;
+    let (comms, files) = (["cat", "systemd-journal"].map(String::from), (0..64).map(|i| format!("/proc/{i}/status")));
+    let strings: Vec<String> = comms.into_iter().chain(files).collect();
     let batch = rows(
         &(0..n).map(|i| 1_234_567_890_123 + i * 1000).collect::<Vec<_>>(),
         vec![
             (Cells::U64((0..n).map(|i| 1000 + i).collect()), &[]),
-            (
-                Cells::Text {
-                    strings: vec!["cat".into(), "systemd-journal".into()],
-                    index: (0..n as u32).map(|i| i & 1).collect(),
-                },
-                &[],
-            ),
+            (Cells::Text((0..n as u32).map(|i| i & 1).collect()), &[]),
             (Cells::U64((0..n).map(|i| 12_345 + i).collect()), &[]),
             (Cells::S64((0..n as i64).map(|i| i - 2048).collect()), &[]),
-            (
-                Cells::Text {
-                    strings: (0..64).map(|i| format!("/proc/{i}/status")).collect(),
-                    index: (0..n as u32).map(|i| i & 63).collect(),
-                },
-                &[],
-            ),
+            (Cells::Text((0..n as u32).map(|i| 2 + (i & 63)).collect()), &[]),
         ],
+        &strings.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     let printer = Printer::new(Format::Json, 1, Level::Info, Box::new(io::sink()), Box::new(io::sink()));
     let start = std::time::Instant::now();

@@ -86,20 +86,20 @@ pub fn rows(table: &Table, rows: &TableRows) -> Result<(), String> {
     }
     let count = rows.time.len();
     for (column, values) in table.columns.iter().zip(&rows.columns) {
-        cells(column.kind, values, count).map_err(|why| format!("{of}, column {:?} {why}", column.name))?;
+        cells(column.kind, values, count, rows.strings.len()).map_err(|why| format!("{of}, column {:?} {why}", column.name))?;
     }
     Ok(())
 }
 
-fn cells(kind: CellKind, values: &TableValues, rows: usize) -> Result<(), String> {
+fn cells(kind: CellKind, values: &TableValues, rows: usize, strings: usize) -> Result<(), String> {
     let (given, count) = match &values.cells {
         Cells::U64(values) => (CellKind::U64, values.len()),
         Cells::S64(values) => (CellKind::S64, values.len()),
         Cells::F64(values) => (CellKind::F64, values.len()),
         Cells::Bool(values) => (CellKind::Bool, values.len()),
-        Cells::Text { strings, index } => {
-            if let Some(wrong) = index.iter().find(|&&at| at as usize >= strings.len()) {
-                return Err(format!("points to text {wrong}, and there are {}", strings.len()));
+        Cells::Text(index) => {
+            if let Some(wrong) = index.iter().find(|&&at| at as usize >= strings) {
+                return Err(format!("points to text {wrong}, and there are {strings}"));
             }
             (CellKind::Text, index.len())
         }
@@ -208,11 +208,11 @@ mod tests {
     fn table_rows() {
         let table = table(&[("n", CellKind::U64), ("s", CellKind::Text)]);
         let check = |n: Cells, index: Vec<u32>, absent: Vec<u8>, expect: Result<(), &str>| {
-            let columns = vec![
-                TableValues { cells: n, absent },
-                TableValues { cells: Cells::Text { strings: vec!["x".into()], index }, absent: vec![] },
-            ];
-            assert_eq!(rows(&table, &TableRows { time: vec![1, 2], columns }), expect.map_err(String::from));
+            let columns = vec![TableValues { cells: n, absent }, TableValues { cells: Cells::Text(index), absent: vec![] }];
+            assert_eq!(
+                rows(&table, &TableRows { time: vec![1, 2], columns, strings: vec!["x".into()] }),
+                expect.map_err(String::from)
+            );
         };
         let n = || Cells::U64(vec![1, 2]);
         check(n(), vec![0, 0], vec![], Ok(()));
@@ -226,7 +226,7 @@ mod tests {
             vec![],
             Err("table \"t\", column \"n\" has cells of kind f64, and was declared as u64"),
         );
-        let none = TableRows { time: vec![], columns: vec![] };
+        let none = TableRows { time: vec![], columns: vec![], strings: vec![] };
         assert_eq!(rows(&table, &none), Err("table \"t\" has 2 columns, and the rows have 0".into()));
     }
 }

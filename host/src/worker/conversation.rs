@@ -159,7 +159,7 @@ mod tests {
 
     fn append(table: u32, cells: Cells, rows: usize) -> FromWorker {
         let columns = vec![TableValues { cells, absent: vec![] }];
-        FromWorker::Append { table, rows: TableRows { time: vec![0; rows], columns } }
+        FromWorker::Append { table, rows: TableRows { time: vec![0; rows], columns, strings: vec![] } }
     }
 
     /// What honest workers say is heard.

@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn malformed_frames_are_refused() {
         let mut good = Vec::new();
-        let rows = TableRows { time: vec![1, 2], columns: vec![] };
+        let rows = TableRows { time: vec![1, 2], columns: vec![], strings: vec![] };
         encode(&FromWorker::Append { table: 1, rows }, 1000, &mut good).unwrap();
         let body = &good[4..];
         for end in 0..body.len() {

@@ -8,8 +8,8 @@
 //! ```
 
 use portcullis_sdk::{
-    CellKind, Cells, Column, Error, Kind, SchemaField, SchemaStream, TableColumn, TableNumber, TableRows, TableValues, TextCells,
-    Unit, Values, append, prelude::*,
+    CellKind, Cells, Column, Error, Kind, SchemaField, SchemaStream, TableColumn, TableNumber, TableRows, TableValues, Unit,
+    Values, append, prelude::*,
 };
 use serde::Deserialize;
 
@@ -64,8 +64,8 @@ impl Plugin for Adhoc {
                     rows.stream
                 )));
             };
-            let columns = rows.columns.iter().map(|column| values(stream, column, &strings)).collect::<Result<Vec<_>>>()?;
-            append(*table, TableRows { time: &rows.time, columns: &columns })?;
+            let columns = rows.columns.iter().map(|column| values(stream, column)).collect::<Result<Vec<_>>>()?;
+            append(*table, TableRows { time: &rows.time, columns: &columns, strings: &strings })?;
         }
         Ok(())
     }
@@ -87,12 +87,12 @@ fn declaration(stream: &SchemaStream, field: &SchemaField) -> Result<TableColumn
     Ok(TableColumn { name: column_name(&field.name), kind, unit: Unit::None })
 }
 
-/// A batch's column as one of the table, uncopied; its texts are the batch's.
-fn values<'b>(stream: &str, column: &'b Column, strings: &'b [&'b str]) -> Result<TableValues<'b>> {
+/// A batch's column as one of the table, uncopied.
+fn values<'b>(stream: &str, column: &'b Column) -> Result<TableValues<'b>> {
     let cells = match &column.values {
         Values::U64(values) => Cells::U64(values),
         Values::S64(values) => Cells::S64(values),
-        Values::Text(index) => Cells::Text(TextCells { strings, index }),
+        Values::Text(numbers) => Cells::Text(numbers),
         Values::Bytes(_) | Values::Stack(_) => {
             return Err(Error::new(format!("stream `{stream}`: a batch has a column of another kind than the schema says")));
         }

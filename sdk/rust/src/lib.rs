@@ -82,7 +82,7 @@ pub use bindings_module::bindings::{
     Batch, Closing, Opening, Schema,
     portcullis::plugin::{
         log::Level,
-        output::{CellKind, Cells, TableColumn, TableRows, TableValues, TextCells, Unit},
+        output::{CellKind, Cells, TableColumn, TableRows, TableValues, Unit},
         types::{
             BytesValues, Column, Field as SchemaField, Interval, Kind, Probe, ProbeCounts, Rows as RawRows,
             Stream as SchemaStream, StreamCounts, Values,
@@ -97,7 +97,7 @@ pub use plugin::Plugin;
 pub use portcullis_sdk_macros::{Row, TableRow};
 pub use program::{Program, TableNumber, Tables, TimerNumber};
 pub use row::{FieldSpec, Order, Row, Rows, Source, Stream, Turn};
-pub use table::{Cell, CellBuffer, NumberBuffer, Table, TableRow, TextBuffer};
+pub use table::{Cell, CellBuffer, NumberBuffer, Table, TableRow, TextBuffer, Texts};
 
 /// What nearly every plugin uses.
 pub mod prelude {

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use hashbrown::HashTable;
 
-use crate::{CellKind, Cells, Result, TableColumn, TableRows, TableValues, TextCells, output, program::TableNumber};
+use crate::{CellKind, Cells, Result, TableColumn, TableRows, TableValues, output, program::TableNumber};
 
 /// A row of an output table: derive it for a struct with a [`Cell`] for each column.
 ///
@@ -33,8 +33,8 @@ pub trait TableRow {
     fn empty() -> Self::Columns;
     /// When that happened which the row tells of.
     fn time(&self) -> u64;
-    /// Adds the row's cells to the buffers.
-    fn push(self, columns: &mut Self::Columns);
+    /// Adds the row's cells to the buffers, and its texts to those of the table.
+    fn push(self, columns: &mut Self::Columns, texts: &mut Texts);
     /// The buffers, in the order of the columns.
     fn buffers(columns: &mut Self::Columns) -> Vec<&mut dyn CellBuffer>;
 }
@@ -48,19 +48,17 @@ pub trait Cell {
     type Buffer: CellBuffer + Default + 'static;
 
     /// Adds it to its column.
-    fn push(self, buffer: &mut Self::Buffer);
+    fn push(self, buffer: &mut Self::Buffer, texts: &mut Texts);
 }
 
 /// A column of a table that is being gathered.
 pub trait CellBuffer {
     /// Adds an empty cell.
-    fn push_absent(&mut self);
+    fn push_absent(&mut self, texts: &mut Texts);
     /// No row follows: makes the column ready for the host.
     fn complete(&mut self);
-    /// The texts of the column.
-    fn strings(&self) -> Vec<&str>;
-    /// The column for the host. `strings` are its texts.
-    fn values<'c>(&'c self, strings: &'c [&'c str]) -> TableValues<'c>;
+    /// The column for the host.
+    fn values(&self) -> TableValues<'_>;
     /// Takes all rows out.
     fn clear(&mut self);
 }
@@ -98,7 +96,7 @@ pub struct NumberBuffer<T> {
 macro_rules! buffers {
     ($($wide:ty: $kind:ident),*) => {$(
         impl CellBuffer for NumberBuffer<$wide> {
-            fn push_absent(&mut self) {
+            fn push_absent(&mut self, _: &mut Texts) {
                 self.absent.mark(self.values.len());
                 self.values.push(<$wide>::default());
             }
@@ -107,11 +105,7 @@ macro_rules! buffers {
                 self.absent.complete(self.values.len());
             }
 
-            fn strings(&self) -> Vec<&str> {
-                Vec::new()
-            }
-
-            fn values<'c>(&'c self, _: &'c [&'c str]) -> TableValues<'c> {
+            fn values(&self) -> TableValues<'_> {
                 TableValues { cells: Cells::$kind(&self.values), absent: &self.absent.0 }
             }
 
@@ -132,7 +126,7 @@ macro_rules! cells {
             type Buffer = NumberBuffer<$wide>;
 
             #[inline]
-            fn push(self, buffer: &mut NumberBuffer<$wide>) {
+            fn push(self, buffer: &mut NumberBuffer<$wide>, _: &mut Texts) {
                 buffer.values.push(self.into());
             }
         }
@@ -142,36 +136,50 @@ macro_rules! cells {
 cells!(u8: U64 u64, u16: U64 u64, u32: U64 u64, u64: U64 u64, i8: S64 i64, i16: S64 i64, i32: S64 i64, i64: S64 i64);
 cells!(f32: F64 f64, f64: F64 f64, bool: Bool bool);
 
-/// A column of texts, each distinct one kept once.
+/// The texts of a table's rows, each distinct one kept once.
 #[derive(Debug, Default)]
-pub struct TextBuffer {
-    /// All distinct texts, one behind the other, and where each ends.
+pub struct Texts {
+    /// All of them, one behind the other, and where each ends.
     text: String,
     ends: Vec<usize>,
     /// Positions in `ends`, by the text's hash.
     known: HashTable<u32>,
-    /// For each row a position in `ends`.
-    index: Vec<u32>,
-    absent: Absent,
 }
 
-impl TextBuffer {
-    fn push(&mut self, text: &str) {
-        let TextBuffer { text: all, ends, known, index, .. } = self;
+impl Texts {
+    /// The number of a text, which is added if it is new.
+    fn number(&mut self, text: &str) -> u32 {
+        let Texts { text: all, ends, known } = self;
         let hash = hash(text);
-        let number = match known.find(hash, |number| piece(all, ends, *number) == text) {
-            Some(number) => *number,
-            None => {
-                // A column is handed over long before it has 2³² texts.
-                let number = u32::try_from(ends.len()).unwrap_or(u32::MAX);
-                all.push_str(text);
-                ends.push(all.len());
-                known.insert_unique(hash, number, |number| self::hash(piece(all, ends, *number)));
-                number
-            }
-        };
-        index.push(number);
+        if let Some(number) = known.find(hash, |number| piece(all, ends, *number) == text) {
+            return *number;
+        }
+        // Rows are handed over long before they have 2³² texts.
+        let number = u32::try_from(ends.len()).unwrap_or(u32::MAX);
+        all.push_str(text);
+        ends.push(all.len());
+        known.insert_unique(hash, number, |number| self::hash(piece(all, ends, *number)));
+        number
     }
+
+    /// All texts, by number.
+    fn strings(&self) -> Vec<&str> {
+        (0u32..).zip(&self.ends).map(|(number, _)| piece(&self.text, &self.ends, number)).collect()
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.known.clear();
+    }
+}
+
+/// A column of texts.
+#[derive(Debug, Default)]
+pub struct TextBuffer {
+    /// For each row the number of its text.
+    index: Vec<u32>,
+    absent: Absent,
 }
 
 /// The text with a number.
@@ -195,27 +203,20 @@ fn hash(text: &str) -> u64 {
 }
 
 impl CellBuffer for TextBuffer {
-    fn push_absent(&mut self) {
+    fn push_absent(&mut self, texts: &mut Texts) {
         self.absent.mark(self.index.len());
-        self.push("");
+        self.index.push(texts.number(""));
     }
 
     fn complete(&mut self) {
         self.absent.complete(self.index.len());
     }
 
-    fn strings(&self) -> Vec<&str> {
-        (0u32..).zip(&self.ends).map(|(number, _)| piece(&self.text, &self.ends, number)).collect()
-    }
-
-    fn values<'c>(&'c self, strings: &'c [&'c str]) -> TableValues<'c> {
-        TableValues { cells: Cells::Text(TextCells { strings, index: &self.index }), absent: &self.absent.0 }
+    fn values(&self) -> TableValues<'_> {
+        TableValues { cells: Cells::Text(&self.index), absent: &self.absent.0 }
     }
 
     fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-        self.known.clear();
         self.index.clear();
         self.absent.0.clear();
     }
@@ -225,8 +226,8 @@ impl Cell for &str {
     const KIND: CellKind = CellKind::Text;
     type Buffer = TextBuffer;
 
-    fn push(self, buffer: &mut TextBuffer) {
-        buffer.push(self);
+    fn push(self, buffer: &mut TextBuffer, texts: &mut Texts) {
+        buffer.index.push(texts.number(self));
     }
 }
 
@@ -234,8 +235,8 @@ impl Cell for String {
     const KIND: CellKind = CellKind::Text;
     type Buffer = TextBuffer;
 
-    fn push(self, buffer: &mut TextBuffer) {
-        buffer.push(&self);
+    fn push(self, buffer: &mut TextBuffer, texts: &mut Texts) {
+        buffer.index.push(texts.number(&self));
     }
 }
 
@@ -243,10 +244,10 @@ impl<C: Cell> Cell for Option<C> {
     const KIND: CellKind = C::KIND;
     type Buffer = C::Buffer;
 
-    fn push(self, buffer: &mut C::Buffer) {
+    fn push(self, buffer: &mut C::Buffer, texts: &mut Texts) {
         match self {
-            Some(cell) => cell.push(buffer),
-            None => buffer.push_absent(),
+            Some(cell) => cell.push(buffer, texts),
+            None => buffer.push_absent(texts),
         }
     }
 }
@@ -264,13 +265,14 @@ struct Pending<T: TableRow> {
     number: TableNumber,
     time: Vec<u64>,
     columns: T::Columns,
+    texts: Texts,
     /// The first refusal since the last `flush`: `push` has no result, so that it reads like pushing to a list.
     refused: Result<()>,
 }
 
 impl<T: TableRow + 'static> Table<T> {
     pub(crate) fn new(number: TableNumber) -> Table<T> {
-        let pending = Pending { number, time: Vec::new(), columns: T::empty(), refused: Ok(()) };
+        let pending = Pending { number, time: Vec::new(), columns: T::empty(), texts: Texts::default(), refused: Ok(()) };
         Table { rows: Rc::new(RefCell::new(pending)) }
     }
 
@@ -280,9 +282,9 @@ impl<T: TableRow + 'static> Table<T> {
 
     /// Adds a row: a `T` of any lifetime.
     pub fn push<R: TableRow<Columns = T::Columns>>(&self, row: R) {
-        let mut pending = self.rows.borrow_mut();
+        let pending = &mut *self.rows.borrow_mut();
         pending.time.push(row.time());
-        row.push(&mut pending.columns);
+        row.push(&mut pending.columns, &mut pending.texts);
         if pending.time.len() >= MOST_ROWS {
             pending.hand_over(output::append);
         }
@@ -298,16 +300,15 @@ impl<T: TableRow> Pending<T> {
         let mut buffers = T::buffers(&mut self.columns);
         buffers.iter_mut().for_each(|buffer| buffer.complete());
         {
-            let strings: Vec<Vec<&str>> = buffers.iter().map(|buffer| buffer.strings()).collect();
-            let columns: Vec<TableValues<'_>> =
-                buffers.iter().zip(&strings).map(|(buffer, strings)| buffer.values(strings)).collect();
-            let outcome = append(self.number, TableRows { time: &self.time, columns: &columns });
+            let columns: Vec<TableValues<'_>> = buffers.iter().map(|buffer| buffer.values()).collect();
+            let outcome = append(self.number, TableRows { time: &self.time, columns: &columns, strings: &self.texts.strings() });
             if self.refused.is_ok() {
                 self.refused = outcome;
             }
         }
         buffers.iter_mut().for_each(|buffer| buffer.clear());
         self.time.clear();
+        self.texts.clear();
     }
 }
 
@@ -359,14 +360,14 @@ mod tests {
     fn shown(table: &Table<Line<'static>>) -> String {
         let mut text = String::new();
         table.rows.borrow_mut().hand_over(|_, rows| {
-            text = format!("{:?}", rows.time);
+            text = format!("{:?}{:?}", rows.time, rows.strings);
             for column in rows.columns {
                 let cells = match &column.cells {
                     Cells::U64(values) => format!("{values:?}"),
                     Cells::S64(values) => format!("{values:?}"),
                     Cells::F64(values) => format!("{values:?}"),
                     Cells::Bool(values) => format!("{values:?}"),
-                    Cells::Text(text) => format!("{:?}{:?}", text.strings, text.index),
+                    Cells::Text(numbers) => format!("{numbers:?}"),
                 };
                 text.push_str(&format!(" {cells}/{:?}", column.absent));
             }
@@ -402,11 +403,11 @@ mod tests {
         table.push(line(3, "cat"));
         assert_eq!(
             shown(&table),
-            r#"[1, 2, 3] [7, 7, 7]/[] ["cat", "dog"][0, 1, 0]/[] [0, 2, 3]/[1] [-1, -1, -1]/[] [0.5, 0.5, 0.5]/[] [true, true, true]/[] ["", "/2", "/3"][0, 1, 2]/[1]"#
+            r#"[1, 2, 3]["cat", "", "dog", "/2", "/3"] [7, 7, 7]/[] [0, 2, 0]/[] [0, 2, 3]/[1] [-1, -1, -1]/[] [0.5, 0.5, 0.5]/[] [true, true, true]/[] [1, 3, 4]/[1]"#
         );
         assert_eq!(shown(&table), "");
         table.push(line(4, "dog"));
-        assert_eq!(shown(&table), r#"[4] [7]/[] ["dog"][0]/[] [4]/[] [-1]/[] [0.5]/[] [true]/[] ["/4"][0]/[]"#);
+        assert_eq!(shown(&table), r#"[4]["dog", "/4"] [7]/[] [0]/[] [4]/[] [-1]/[] [0.5]/[] [true]/[] [1]/[]"#);
     }
 
     /// A bitmap has a bit for each row, also for those behind its last mark.
@@ -421,12 +422,11 @@ mod tests {
     #[test]
     fn texts() {
         let texts: Vec<String> = (0..5000).map(|n| "x".repeat(n % 40) + &n.to_string()).collect();
-        let mut buffer = TextBuffer::default();
+        let mut known = Texts::default();
         for _ in 0..2 {
-            texts.iter().for_each(|text| buffer.push(text));
+            assert!(texts.iter().map(|text| known.number(text)).eq(0..5000));
         }
-        assert_eq!(buffer.strings(), texts);
-        assert!(buffer.index.iter().copied().eq((0..5000).chain(0..5000)));
+        assert_eq!(known.strings(), texts);
     }
 
     /// A refusal by the host is kept until the call's end, and the first one counts.

@@ -47,11 +47,11 @@ pub(super) fn rows(rows: output::TableRows) -> contract::TableRows {
             output::Cells::S64(cells) => contract::Cells::S64(cells),
             output::Cells::F64(cells) => contract::Cells::F64(cells),
             output::Cells::Bool(cells) => contract::Cells::Bool(cells),
-            output::Cells::Text(cells) => contract::Cells::Text { strings: cells.strings, index: cells.index },
+            output::Cells::Text(cells) => contract::Cells::Text(cells),
         },
         absent: values.absent,
     };
-    contract::TableRows { time: rows.time, columns: rows.columns.into_iter().map(values).collect() }
+    contract::TableRows { time: rows.time, columns: rows.columns.into_iter().map(values).collect(), strings: rows.strings }
 }
 
 pub(super) fn level(level: Level) -> contract::Level {

@@ -55,8 +55,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             }
 
             #[inline]
-            fn push(self, columns: &mut Self::Columns) {
-                #(<#types as ::portcullis_sdk::Cell>::push(self.#names, &mut columns.#positions);)*
+            fn push(self, columns: &mut Self::Columns, texts: &mut ::portcullis_sdk::Texts) {
+                #(<#types as ::portcullis_sdk::Cell>::push(self.#names, &mut columns.#positions, texts);)*
             }
 
             fn buffers(columns: &mut Self::Columns) -> ::std::vec::Vec<&mut dyn ::portcullis_sdk::CellBuffer> {
