@@ -1,6 +1,6 @@
 //! All passes, in order, for the probes of one plugin.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use crate::{
     attach::{self, Target},
@@ -65,7 +65,7 @@ impl Unit {
         let parsed = Parsed { when: when.as_ref(), body: &body };
         for target in &targets {
             let (checked, reads) = check::check(spec, parsed, target)?;
-            self.plan.add(index, target, checked).map_err(|e| unplanned(spec, &body, e))?;
+            self.plan.add(index, target, checked).map_err(|e| unplanned(spec, e))?;
             self.add_reads(spec, reads);
             self.needs.attach.push(AttachNeed { point: target.point.clone(), probe: spec.name.clone() });
         }
@@ -133,11 +133,10 @@ impl Unit {
     }
 
     fn finish(mut self, specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> Result<Compiled, Diagnostic> {
-        let first = |stream: Option<&str>| {
-            let emits = |spec: &&ProbeSpec| stream.is_none_or(|s| spec.body.contains(s));
-            specs.iter().find(emits).or(specs.first()).cloned().unwrap_or_default()
-        };
-        self.plan.lay_out().map_err(|e| unplanned(&first(e.stream.as_deref()), &[], e))?;
+        self.plan.lay_out().map_err(|e| {
+            let owner = e.stream.as_ref().and_then(|(_, probe)| specs.get(*probe));
+            unplanned(owner.unwrap_or(&ProbeSpec::default()), e)
+        })?;
         self.needs.data.sort_by_key(|d| d.class);
         let counters =
             Layout { cpus: kernel.possible_cpus(), probes: self.probes.len() as u32, streams: self.plan.streams.len() as u32 };
@@ -146,11 +145,11 @@ impl Unit {
         let mut programs = Vec::new();
         for (hook, plan) in &self.plan.hooks {
             let code = generate::program(hook, plan, &context).map_err(|e| {
-                let probe = match e {
-                    GenerateError::Stack { probe, .. } => probe,
-                    GenerateError::TooLarge(_) => plan.functions.first().map_or(0, |f| f.probe),
+                let (probe, help) = match e {
+                    GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
+                    GenerateError::TooLarge(_) => (plan.functions.first().map_or(0, |f| f.probe), "make several probes of it"),
                 };
-                body_error(&specs[probe], e.to_string())
+                Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }
             })?;
             let mut probes: Vec<usize> = plan.functions.iter().map(|f| f.probe).collect();
             probes.sort_unstable();
@@ -240,14 +239,15 @@ fn syntax_error(spec: &ProbeSpec, part: Part, error: SyntaxError) -> Diagnostic 
     }
 }
 
-fn unplanned(spec: &ProbeSpec, body: &[Statement], error: Unplanned) -> Diagnostic {
-    let place = error.stream.as_deref().and_then(|stream| find_emit(body, stream));
+fn unplanned(spec: &ProbeSpec, error: Unplanned) -> Diagnostic {
+    let body = syntax::parse_body(&spec.body).unwrap_or_default();
+    let place = error.stream.as_ref().and_then(|(stream, _)| find_emit(&body, stream));
     let whole = body_error(spec, error.message);
     Diagnostic { span: place.unwrap_or(whole.span.clone()), help: error.help, ..whole }
 }
 
 /// Where the last `emit` of a stream names it.
-fn find_emit(body: &[Statement], stream: &str) -> Option<std::ops::Range<usize>> {
+fn find_emit(body: &[Statement], stream: &str) -> Option<Range<usize>> {
     body.iter().rev().find_map(|s| match &s.kind {
         StatementKind::Emit(name, _) if name.name == stream => Some(name.span.clone()),
         StatementKind::If(_, then, otherwise) => find_emit(otherwise, stream).or_else(|| find_emit(then, stream)),

@@ -51,6 +51,8 @@ pub(crate) struct HookPlan {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) streams: Vec<Stream>,
+    /// For each stream, the probe that emits it first.
+    owners: Vec<usize>,
     pub(crate) hooks: BTreeMap<Hook, HookPlan>,
     /// For each probe that is a span, how many values its entry half keeps.
     pub(crate) saves: BTreeMap<usize, usize>,
@@ -61,14 +63,14 @@ pub(crate) struct Plan {
 pub(crate) struct Unplanned {
     pub(crate) message: String,
     pub(crate) help: Option<String>,
-    /// The stream it is about, if it is about one.
-    pub(crate) stream: Option<String>,
+    /// The stream it is about, if it is about one, and the probe that emits it first.
+    pub(crate) stream: Option<(String, usize)>,
 }
 
 impl Plan {
     /// Adds a probe at one target.
     pub(crate) fn add(&mut self, probe: usize, target: &Target, body: Body) -> Result<(), Unplanned> {
-        self.add_streams(&body.statements)?;
+        self.add_streams(probe, &body.statements)?;
         let syscall = target.site.syscall;
         let Some(entry) = &target.entry else {
             return self.route(
@@ -106,13 +108,13 @@ impl Plan {
         Ok(())
     }
 
-    fn add_streams(&mut self, statements: &[Statement]) -> Result<(), Unplanned> {
+    fn add_streams(&mut self, probe: usize, statements: &[Statement]) -> Result<(), Unplanned> {
         for statement in statements {
             match &statement.kind {
-                StatementKind::Emit { stream, fields } => self.add_stream(stream, fields)?,
+                StatementKind::Emit { stream, fields } => self.add_stream(probe, stream, fields)?,
                 StatementKind::If(_, then, otherwise) => {
-                    self.add_streams(then)?;
-                    self.add_streams(otherwise)?;
+                    self.add_streams(probe, then)?;
+                    self.add_streams(probe, otherwise)?;
                 }
                 StatementKind::Assign(..) | StatementKind::Return => {}
             }
@@ -121,13 +123,17 @@ impl Plan {
     }
 
     /// Makes room for the fields of one `emit`; those of one stream widen to what all of them need.
-    fn add_stream(&mut self, name: &str, fields: &[Emitted]) -> Result<(), Unplanned> {
-        let wrong =
-            |message: String, help: &str| Unplanned { message, help: Some(help.to_owned()), stream: Some(name.to_owned()) };
+    fn add_stream(&mut self, probe: usize, name: &str, fields: &[Emitted]) -> Result<(), Unplanned> {
+        let wrong = |message: String, help: &str| Unplanned {
+            message,
+            help: Some(help.to_owned()),
+            stream: Some((name.to_owned(), probe)),
+        };
         let Some(stream) = self.streams.iter_mut().find(|s| s.name == name) else {
             let fields =
                 fields.iter().map(|f| Field { name: f.name.clone(), ctype: f.ctype.clone(), slot: slot(&f.value) }).collect();
             self.streams.push(Stream { name: name.to_owned(), fields, size: 0 });
+            self.owners.push(probe);
             return Ok(());
         };
         let missing = stream.fields.iter().find(|f| fields.iter().all(|e| e.name != f.name)).map(|f| &f.name);
@@ -159,7 +165,7 @@ impl Plan {
 
     /// Gives every field its place: integers first, the wide ones before the narrow ones, so that nothing needs padding.
     pub(crate) fn lay_out(&mut self) -> Result<(), Unplanned> {
-        for stream in &mut self.streams {
+        for (stream, owner) in self.streams.iter_mut().zip(&self.owners) {
             let mut at = record::HEADER;
             for width in [8, 4, 2, 1] {
                 for field in &mut stream.fields {
@@ -187,7 +193,7 @@ impl Plan {
                 return Err(Unplanned {
                     message,
                     help: Some("keep less of its texts: `str(p, 64)`".into()),
-                    stream: Some(stream.name.clone()),
+                    stream: Some((stream.name.clone(), *owner)),
                 });
             }
         }

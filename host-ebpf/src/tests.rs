@@ -132,3 +132,72 @@ fn trackers() {
     let error = scope::trackers(&FixtureKernel::new()).map(|t| t.len());
     assert_eq!(error, Ok(2));
 }
+
+/// Text that is not a spec is an error, never a panic: characters of the specs above, dropped, doubled and put elsewhere.
+#[test]
+fn garbled_specs() {
+    let kernel = FixtureKernel::new();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % below.max(1)
+    };
+    for file in ["shapes.spec", "errors.spec", "listings.spec"] {
+        for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
+            let (specs, options) = parse(case.split_once(LINE).unwrap().0);
+            for _ in 0..100 {
+                let mut garbled = specs.clone();
+                let at = next(garbled.len());
+                let spec = &mut garbled[at];
+                let which = next(3);
+                let text = match which {
+                    0 => spec.attach.first_mut(),
+                    1 => spec.when.as_mut(),
+                    _ => Some(&mut spec.body),
+                };
+                let Some(text) = text else { continue };
+                let mut chars: Vec<char> = text.chars().collect();
+                for _ in 0..=next(4) {
+                    let (from, to) = (next(chars.len()), next(chars.len()));
+                    match next(4) {
+                        0 if !chars.is_empty() => drop(chars.remove(from)),
+                        1 if !chars.is_empty() => chars.insert(to, chars[from]),
+                        2 if !chars.is_empty() => chars.swap(from, to),
+                        _ => chars.insert(to, ['\0', '\u{e9}', '"', '(', '$', '@', '9', '-', '\n', '*'][next(10)]),
+                    }
+                }
+                *text = chars.into_iter().collect();
+                if let Err(errors) = compile(&garbled, &kernel, &options) {
+                    assert!(errors.iter().all(|e| !e.to_string().is_empty()));
+                }
+            }
+        }
+    }
+}
+
+/// Nesting and length are bounded before anything recurses over them.
+#[test]
+fn endless_specs() {
+    let check = |body: String, expect: &str| {
+        let spec = ProbeSpec {
+            name: "p".into(),
+            attach: vec!["tracepoint:syscalls:sys_enter_read".into()],
+            body,
+            ..ProbeSpec::default()
+        };
+        let error = compile(&[spec], &FixtureKernel::new(), &Options::default()).unwrap_err().remove(0);
+        assert_eq!(error.message, expect);
+    };
+    let deep = "nested more than 64 deep";
+    check("(".repeat(10_000), "expected a statement, found `(`");
+    check(format!("$x = {}1", "(".repeat(10_000)), deep);
+    check(format!("$x = {}1", "- ".repeat(10_000)), deep);
+    check(format!("$x = {}1", "!".repeat(10_000)), deep);
+    check("if pid {".repeat(10_000), deep);
+    check(format!("{}{{}}", "if pid {} else ".repeat(10_000)), deep);
+    check(format!("$x = {}1", "1+".repeat(10_000)), "more than 256 operators in a row");
+    check(format!("$x = args{}", ".a".repeat(10_000)), "more than 256 operators in a row");
+    check(format!("$x = {}1", "str(".repeat(10_000)), deep);
+}

@@ -10,7 +10,7 @@ use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,10 @@ use guest::{ECHO, Guest, PRINT, RESULT, foreign};
 use portcullis::{
     columns,
     contract::{Cells, Closing, Interval, Level, Limits, Opening, Table, TableRows},
-    worker::{Command, Drained, Event, Notice, Options, Output, Pump, Source, Worker, WorkerError},
+    worker::{
+        Command, Drained, Event, Options, Output, Pump, Source, Worker, WorkerError,
+        pump::{self, Inbox},
+    },
 };
 use portcullis_ebpf::{Field, Slot, Stream};
 
@@ -121,7 +124,7 @@ impl Source for Fake {
 struct Run {
     pump: Pump,
     ring: Fake,
-    notices: mpsc::Receiver<Notice>,
+    inbox: Inbox,
     said: Arc<Said>,
 }
 
@@ -131,7 +134,7 @@ impl Run {
         let mut worker = spawn(guest.component(), &said);
         worker.configure("{}").unwrap();
         worker.prepare(&columns::schema(&streams())).unwrap();
-        let (sender, notices) = mpsc::channel();
+        let (sender, inbox) = pump::notices().unwrap();
         let ring = Fake::new();
         let pump = Pump::start(worker, 0, &streams(), Box::new(ring.clone()), sender).unwrap();
         let gate = Some(Interval { earliest: 1, latest: 2 });
@@ -142,11 +145,11 @@ impl Run {
             cpus: 2,
             handed_over: Some(vec![1]),
         }));
-        Run { pump, ring, notices, said }
+        Run { pump, ring, inbox, said }
     }
 
     fn event(&self) -> Event {
-        self.notices.recv_timeout(Duration::from_secs(20)).unwrap().event
+        self.inbox.recv().unwrap().event
     }
 
     fn started(self) -> Run {

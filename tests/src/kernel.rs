@@ -5,7 +5,7 @@ use std::{ffi::OsString, fmt::Write, thread, time::Duration};
 use portcullis::{
     command,
     contract::{ProbeCounts, StreamCounts},
-    kernel::{Processes, Ring, RunningKernel},
+    kernel::{Processes, Ring, RunningKernel, clock},
     report::{self, Report},
     session::{Closed, Compiled, Config, Plugin},
 };
@@ -18,7 +18,7 @@ pub fn probe(name: &str, attach: &str, when: Option<&str>, body: &str) -> ProbeS
     ProbeSpec { name: name.into(), attach: vec![attach.into()], when: when.map(Into::into), body: body.into(), optional: false }
 }
 
-/// What is run while the session is attached.
+/// What is run while the session is attached, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Workloads<'a> {
     /// While the gate is closed, before the opening.
@@ -40,6 +40,8 @@ pub struct Traced {
     pub report: Report,
     /// The session itself.
     pub closed: Closed,
+    /// Possible CPUs.
+    pub cpus: usize,
 }
 
 /// Compiles for this kernel.
@@ -63,9 +65,9 @@ pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
     let ring = loaded.take_ring(0);
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
-    wait(release(before));
+    before.into_iter().for_each(|one| wait(release(one)));
     let session = attached.open();
-    wait(release(open));
+    open.into_iter().for_each(|one| wait(release(one)));
     traced(&compiled, ring, session.close())
 }
 
@@ -76,7 +78,7 @@ pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced
     let compiled = compile(&kernel, specs, &options);
     let loaded = session(&kernel, compiled.clone(), &options, 1 << 20).load(&kernel);
     let mut loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
-    let (first, second) = (start(&loaded.processes(), &[opening]), start(&loaded.processes(), &[closing]));
+    let (first, second) = (start_one(&loaded.processes(), opening), start_one(&loaded.processes(), closing));
     let ring = loaded.take_ring(0);
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
     let first = release(first);
@@ -90,7 +92,66 @@ pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced
     traced
 }
 
-fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options, ring: u32) -> Compiled {
+/// A session that was closed while its workload went on.
+#[derive(Debug)]
+pub struct Stopped {
+    /// The session.
+    pub traced: Traced,
+    /// The times of the records of the first stream.
+    pub times: Vec<u64>,
+    /// Programs still wrote after the store that closed the gate.
+    pub wrote_after_the_store: bool,
+    /// Nothing was written or counted after the quiesced time, though the workload went on.
+    pub quiet: bool,
+}
+
+/// Traces a workload that does not end, closes after `open`, and looks what happens then.
+pub fn stop_while(specs: &[ProbeSpec], endless: &[&str], open: Duration, ring: u32) -> Stopped {
+    let options = options();
+    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let compiled = compile(&kernel, specs, &options);
+    let mut loaded = session(&kernel, compiled.clone(), &options, ring).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    let workload = start_one(&loaded.processes(), endless);
+    let ring = loaded.take_ring(0).expect("the probes emit");
+    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    let mut workload = release(workload);
+    let session = attached.open();
+    thread::sleep(open);
+    // The close waits out the grace period; meanwhile another thread looks at what waits in the ring.
+    let (closed, samples) = thread::scope(|scope| {
+        let close = scope.spawn(|| session.close());
+        let mut samples = Vec::new();
+        while !close.is_finished() {
+            // The time first: what is seen was so at that time or later.
+            samples.push((clock::now(), ring.waiting()));
+            thread::yield_now();
+        }
+        (close.join().expect("the session closes"), samples)
+    });
+    let counts = |closed: &Closed| {
+        let (mut probes, streams) = closed.counts(0).expect("counts can be read");
+        // Hits go on, and are those of a closed gate.
+        probes.iter_mut().for_each(|p| p.hits_closed = 0);
+        (probes, streams)
+    };
+    let (waiting, counted) = (ring.waiting(), counts(&closed));
+    thread::sleep(Duration::from_millis(5));
+    let quiet = (ring.waiting(), counts(&closed)) == (waiting, counted);
+    workload.kill().expect("the workload can be killed");
+    let _ = workload.wait();
+    let store = closed.interval().expect("there is a gate").latest;
+    let after = samples.iter().find(|(time, _)| *time >= store).map_or(waiting, |(_, seen)| *seen);
+    let mut times = Vec::new();
+    let traced = traced_each(&compiled, Some(ring), closed, |bytes| {
+        if bytes[record::STREAM as usize..][..4] == [0; 4] {
+            times.push(u64::from_ne_bytes(bytes[record::TIME as usize..][..8].try_into().expect("eight bytes")));
+        }
+    });
+    Stopped { traced, times, wrote_after_the_store: waiting > after, quiet }
+}
+
+/// A session of one plugin.
+pub fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options, ring: u32) -> Compiled {
     let tracker = scope::trackers(kernel).expect("trackers can be made");
     let plugin = Plugin { name: "test".into(), compiled, ring };
     let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
@@ -98,36 +159,46 @@ fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options:
 }
 
 fn start(processes: &Processes, workloads: &[&[&str]]) -> Vec<command::Stopped> {
-    let start = |arguments: &&[&str]| {
-        let mut argv: Vec<OsString> = vec![workload().into()];
-        argv.extend(arguments.iter().map(OsString::from));
-        let stopped = command::start(&argv, command::Output::Inherit).expect("the workload starts");
-        processes.mark(stopped.pid(), processes::IN_SCOPE);
-        stopped
-    };
-    workloads.iter().map(start).collect()
+    workloads.iter().map(|arguments| start_one(processes, arguments)).collect()
 }
 
-fn release(stopped: Vec<command::Stopped>) -> Vec<command::Running> {
-    stopped.into_iter().map(|s| s.release().expect("the workload runs")).collect()
+fn start_one(processes: &Processes, arguments: &[&str]) -> command::Stopped {
+    let mut argv: Vec<OsString> = vec![workload().into()];
+    argv.extend(arguments.iter().map(OsString::from));
+    let stopped = command::start(&argv, command::Output::Inherit).expect("the workload starts");
+    processes.mark(stopped.pid(), processes::IN_SCOPE);
+    stopped
 }
 
-fn wait(running: Vec<command::Running>) {
-    for mut one in running {
-        let status = one.wait().expect("the workload ends");
-        assert!(status.0.success(), "the workload {status}");
-    }
+fn release(stopped: command::Stopped) -> command::Running {
+    stopped.release().expect("the workload runs")
+}
+
+fn wait(mut running: command::Running) {
+    let status = running.wait().expect("the workload ends");
+    assert!(status.0.success(), "the workload {status}");
 }
 
 fn traced(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed: Closed) -> Traced {
     let mut rows = Vec::new();
+    let mut traced = traced_each(compiled, ring, closed, |bytes| rows.push(row(&compiled.streams, bytes)));
+    traced.rows = rows;
+    traced
+}
+
+/// The same without rows; each record is handed over as it is.
+fn traced_each(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed: Closed, mut each: impl FnMut(&[u8])) -> Traced {
+    let mut records = 0;
     if let Some(mut ring) = ring {
-        ring.read(usize::MAX, |bytes| rows.push(row(&compiled.streams, bytes)));
+        ring.read(usize::MAX, |bytes| {
+            records += 1;
+            each(bytes);
+        });
         assert!(ring.is_drained());
     }
     let (probes, streams) = closed.counts(0).expect("counts can be read");
-    let report = report_of(compiled, &closed, &probes, &streams, rows.len() as u64);
-    Traced { rows, probes, streams, report, closed }
+    let report = report_of(compiled, &closed, &probes, &streams, records);
+    Traced { rows: Vec::new(), probes, streams, report, closed, cpus: compiled.counters.cpus as usize }
 }
 
 /// The options of tests: the scope is that of the workloads.

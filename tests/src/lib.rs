@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: bundles and runs of the real binary, the checks that every run has to pass, and the lock that
 //! keeps tests that count from each other.
 
+pub mod foreign;
 pub mod kernel;
+pub mod watch;
 
 use std::{
     fs::{self, File},

@@ -66,7 +66,7 @@ fn clones_return_twice() {
 fn across_the_gate() {
     let Some(_lock) = lock() else { return };
     let specs = [probe("sleep", "span:syscall:clock_nanosleep", None, "emit s { duration }")];
-    let traced = kernel::across(&specs, &["idle", "1"], &["idle", "2"]);
+    let traced = kernel::across(&specs, &["idle", "1", "1"], &["idle", "2", "1"]);
     let sleep = &traced.probes[0];
     assert_eq!((sleep.entry_hits_closed, sleep.unpaired, sleep.hits), (1, Some(1), 1), "{sleep:?}");
     assert_eq!((sleep.entered, sleep.matched, sleep.in_flight), (1, 0, 1), "{sleep:?}");
@@ -103,12 +103,17 @@ fn everything(options: &Options) -> Traced {
         probe("calls", "span:syscall:getppid", Some("duration > 0"), "emit calls { tid, comm }"),
         probe("none", "tracepoint:syscalls:sys_enter_getppid", Some("pid != tid"), "emit calls { tid, comm }"),
         probe("clone", "span:syscall:clone", None, "return"),
-        probe("open", "span:syscall:openat", None, "emit opens { path: str(entry.args.filename, 4) }"),
+        probe(
+            "open",
+            "span:syscall:openat",
+            Some("str(entry.args.filename) != \"x\""),
+            "emit opens { path: str(entry.args.filename, 4) }",
+        ),
         probe("sleep", "span:syscall:clock_nanosleep", None, "return"),
     ];
     let options = Options { spans: 1, ..options.clone() };
     let forks: &[&str] = &["forks", "10"];
-    let open: &[&[&str]] = &[forks, &["opens-bad", "3"], &["idle", "1"], &["idle", "1"], &["getppid", "5000"]];
+    let open: &[&[&str]] = &[forks, &["opens-bad", "3"], &["idle", "1", "2"], &["getppid", "5000"]];
     kernel::trace_with(&specs, &options, Workloads { before: &[forks, &["getppid", "7"]], open }, 4096)
 }
 

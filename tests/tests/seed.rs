@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,24 +16,30 @@ use std::{
 use portcullis_tests::{Bundle, Outcome, adhoc, lock, manifest, note, programs, workload};
 
 const RUNS: usize = 20;
-const READS: u64 = 200_000;
+/// How often each thread reads once it is told.
+const READS: u64 = 50_000;
+/// More than CPUs, so that some thread reads whenever probes are attached.
+const THREADS: &str = "4";
 
-/// Starts the reader and waits until both programs are loaded, lets it read.
+/// Starts the reader, and tells it when the last program is loaded, to read a fixed number of times from then on.
 fn run(arguments: &[&str]) -> Outcome {
     let mut reader =
-        Command::new(workload()).args(["reads-when-told", &READS.to_string()]).stdin(Stdio::piped()).spawn().unwrap();
+        Command::new(workload()).args(["reads-until-told", &READS.to_string(), THREADS]).stdin(Stdio::piped()).spawn().unwrap();
     let only = format!("pid == {}", reader.id());
-    let plugin = |name, attach| adhoc(name, "64MiB", &[(name, attach, Some(only.as_str()), "emit e { tid }")]);
-    let plugins = [plugin("enter", "tracepoint:syscalls:sys_enter_read"), plugin("exit", "tracepoint:syscalls:sys_exit_read")];
+    let enter = ("enter", "tracepoint:syscalls:sys_enter_read", Some(only.as_str()), "emit e { tid }");
+    let exit = ("exit", "tracepoint:syscalls:sys_exit_read", Some(only.as_str()), "emit e { tid }");
+    // The second plugin is of ordinary size: it watches some twenty other places, too, which are attached before its last.
+    let others = ("others", "rawtracepoint:block_*", None, "return");
+    let plugins = [adhoc("enter", "64MiB", &[enter]), adhoc("exit", "64MiB", &[others, exit])];
     let bundle = Bundle::new(&manifest(&plugins));
     let started = bundle.start(arguments);
     let limit = Instant::now() + Duration::from_secs(30);
-    while programs().len() < 2 {
+    while !programs().iter().any(|name| name == "pc_sys_exit") {
         assert!(Instant::now() < limit, "the programs are not loaded");
         std::thread::sleep(Duration::from_micros(200));
     }
-    // From here on it reads while the programs are attached, and beyond the opening.
-    reader.stdin.take().unwrap().write_all(b"x").unwrap();
+    // It reads while they are attached; what it reads from here on is beyond the opening for the most part.
+    drop(reader.stdin.take());
     assert!(reader.wait().unwrap().success());
     started.signal(rustix::process::Signal::INT);
     started.finish()

@@ -14,23 +14,38 @@ pub(crate) const TARGET: &str = "wasm32-wasip2";
 /// The profile in Cargo.toml.
 pub(crate) const PROFILE: &str = "plugin";
 
-/// The name of the first-party plugins' packages, less the plugin's own.
-const PACKAGE: &str = "portcullis-plugin-";
+/// Where there are plugins, and the names of their packages, less the plugin's own: the first-party ones, and those that tests need.
+const ROOMS: [(&str, &str); 2] = [("plugins", "portcullis-plugin-"), ("tests/plugins", "portcullis-test-plugin-")];
 
-/// Builds every plugin in `plugins/` into `target/plugins`.
+/// Builds every plugin in [`ROOMS`] into `target/plugins`.
 pub(crate) fn run(place: &Place) -> Result<()> {
     ensure_target(place)?;
-    let names = names(place)?;
-    let packages: Vec<String> = names.iter().map(|name| format!("{PACKAGE}{name}")).collect();
-    build(place, &packages)?;
-    names.iter().try_for_each(|name| {
+    let plugins = all(place)?;
+    build(place, &plugins.iter().map(|plugin| plugin.package.clone()).collect::<Vec<_>>())?;
+    plugins.iter().try_for_each(|Plugin { name, .. }| {
         place.publish(&place.target.join(TARGET).join(PROFILE).join(format!("{name}.wasm")), "plugins", name)
     })
 }
 
-/// The names of the plugins: those of their directories, their libraries, and their packages behind the prefix.
-fn names(place: &Place) -> Result<Vec<String>> {
-    let directory = place.root.join("plugins");
+/// A plugin of this checkout.
+struct Plugin {
+    /// The name of its directory and of its library.
+    name: String,
+    package: String,
+}
+
+/// The plugins of all rooms.
+fn all(place: &Place) -> Result<Vec<Plugin>> {
+    let mut plugins = Vec::new();
+    for (room, prefix) in ROOMS {
+        plugins.extend(names(place, room)?.into_iter().map(|name| Plugin { package: format!("{prefix}{name}"), name }));
+    }
+    Ok(plugins)
+}
+
+/// The names of the plugins in a room: those of their directories.
+fn names(place: &Place, room: &str) -> Result<Vec<String>> {
+    let directory = place.root.join(room);
     let entries = fs::read_dir(&directory).with_context(|| format!("can't list {}", directory.display()))?;
     let with_manifest = entries.flatten().filter(|entry| entry.path().join("Cargo.toml").is_file());
     let mut names: Vec<String> = with_manifest.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -40,7 +55,7 @@ fn names(place: &Place) -> Result<Vec<String>> {
 
 /// Every package that is built for [`TARGET`].
 pub(crate) fn packages(place: &Place) -> Result<Vec<String>> {
-    let mut packages: Vec<String> = names(place)?.iter().map(|name| format!("{PACKAGE}{name}")).collect();
+    let mut packages: Vec<String> = all(place)?.into_iter().map(|plugin| plugin.package).collect();
     packages.push(crate::examples::RUST_PACKAGE.to_owned());
     Ok(packages)
 }

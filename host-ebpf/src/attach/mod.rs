@@ -2,6 +2,7 @@
 //!
 //! A target says at which hooks its probe's program halves run and where that code finds its arguments.
 
+mod arguments;
 pub mod glob;
 mod rawtracepoint;
 mod syscall;
@@ -9,9 +10,11 @@ mod tracepoint;
 
 use std::ops::Range;
 
+pub(crate) use arguments::{Argument, ArgumentValue, Place, Space};
+
 use crate::{
     diagnostic::suggest,
-    kernel::{Kernel, SourceError, btf::Int},
+    kernel::{Kernel, SourceError},
     output::Hook,
 };
 
@@ -52,52 +55,6 @@ pub(crate) struct Site {
     pub(crate) arguments: Vec<Argument>,
     /// What the traced call returns, at an exit.
     pub(crate) retval: Option<Argument>,
-}
-
-/// An argument of an attach point: `args.NAME`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Argument {
-    pub(crate) name: String,
-    pub(crate) ctype: String,
-    pub(crate) value: ArgumentValue,
-}
-
-/// What an argument is and where the program finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ArgumentValue {
-    Int(Place, Int),
-    /// A pointer, and whose memory it points into.
-    Pointer(Place, Space),
-    /// A `char[N]` within the context.
-    Chars {
-        offset: u32,
-        size: u32,
-    },
-    /// Text somewhere in the context; the `u32` at `offset` says where. `relative`: from its own end.
-    DataLoc {
-        offset: u32,
-        relative: bool,
-    },
-    /// A type that this version of the language can't hold.
-    Other,
-}
-
-/// Where an integer stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
-    /// In the context itself, at this byte, as wide as its type.
-    Context(u32),
-    /// In the context, in the low bytes of the 8-byte slot of this number.
-    Slot(u32),
-    /// In the `struct pt_regs` that the context's first slot points to, in the low bytes of the 8 at this offset.
-    Regs(u32),
-}
-
-/// Whose memory a pointer points into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Space {
-    User,
-    Kernel,
 }
 
 /// An attach point that can't be.

@@ -4,8 +4,9 @@
 //! call by its number: the perf tracepoints of system calls take 65 to 100 ms each to detach.
 
 use super::{
-    Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target, select,
-    tracepoint::{pointer_space, read_format},
+    Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target,
+    arguments::{pointer_space, read_format},
+    select,
 };
 use crate::{
     kernel::{Kernel, SourceError, btf::Int, syscalls},

@@ -4,12 +4,16 @@
 //! program for all; see [`super::syscall`]. The others go through perf_event_open(2), with the record that the format file
 //! describes as context.
 
-use super::{Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target, glob, select, syscall};
+use super::{
+    Argument, ArgumentValue, AttachError, Kind, Place, Site, Target,
+    arguments::{pointer_space, read_format},
+    glob, select, syscall,
+};
 use crate::{
     kernel::{
         Kernel, SourceError,
         btf::Int,
-        format::{self, FieldShape, FormatField},
+        format::{FieldShape, FormatField},
     },
     output::Hook,
 };
@@ -59,14 +63,6 @@ fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, Sou
     Ok(Target { point, site: Site { hook, syscall: None, arguments, retval: None }, entry: None })
 }
 
-/// The record of a tracepoint that `tracepoints` listed.
-pub(super) fn read_format(category: &str, name: &str, kernel: &dyn Kernel) -> Result<format::Format, SourceError> {
-    let what = format!("format of tracepoint {category}:{name}");
-    let text = kernel.tracepoint_format(category, name)?;
-    let text = text.ok_or_else(|| SourceError { what: what.clone(), reason: "it is gone".into() })?;
-    format::parse(&text).map_err(|reason| SourceError { what, reason })
-}
-
 fn argument(field: &FormatField) -> Argument {
     let char_like = matches!(field.ctype.trim_start_matches("const ").trim(), "char" | "unsigned char" | "u8" | "__u8");
     let value = match field.shape {
@@ -89,9 +85,4 @@ fn argument(field: &FormatField) -> Argument {
         FieldShape::DataLoc | FieldShape::RelLoc => format!("{}[]", field.ctype),
     };
     Argument { name: field.name.clone(), ctype, value }
-}
-
-/// Whose memory a pointer of this C type points into; `None` if it is no pointer.
-pub(super) fn pointer_space(ctype: &str) -> Option<Space> {
-    ctype.contains('*').then(|| if ctype.contains("__user") { Space::User } else { Space::Kernel })
 }

@@ -458,10 +458,14 @@ impl Checker<'_> {
             (Typed::Text(text, _), Typed::Literal(literal)) => return self.text_is(op, text, literal, span, &right.span),
             (Typed::Literal(literal), Typed::Text(text, _)) => return self.text_is(op, text, literal, span, &left.span),
             (Typed::Int(..), _) => {
-                return Err(self.error(&right.span, format!("`{}` has an integer on its left and text on its right", op.as_str())));
+                return Err(
+                    self.error(&right.span, format!("`{}` has an integer on its left and text on its right", op.as_str()))
+                );
             }
             (_, Typed::Int(..)) => {
-                return Err(self.error(&right.span, format!("`{}` has text on its left and an integer on its right", op.as_str())));
+                return Err(
+                    self.error(&right.span, format!("`{}` has text on its left and an integer on its right", op.as_str()))
+                );
             }
             _ => return Err(self.error_help(span, "text is compared with a string only", "`comm == \"cat\"`")),
         };

@@ -39,7 +39,7 @@ impl Generator<'_> {
             Value::TextIs { text, literal, equal } => self.text_is(text, literal, *equal),
             Value::Unary(UnaryOp::Not, _) => self.truth(value),
             Value::Binary { op, .. } if condition(*op, false).is_some() || matches!(op, BinaryOp::And | BinaryOp::Or) => {
-                self.truth(value)
+                self.truth(value);
             }
             Value::Binary { op, signed, left, right } => {
                 self.operands(left, right);

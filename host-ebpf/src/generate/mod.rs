@@ -104,7 +104,9 @@ fn dispatcher(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[La
             // The one load of the gate word in this run; its outcome stays in r7.
             asm.map_value(R1, MapRef::Gate, gate::WORD);
             asm.load(Width::W8, R7, R1, 0);
-            asm.alu_imm(Alu::Rsh, R7, i32::from(bit));
+            if bit > 0 {
+                asm.alu_imm(Alu::Rsh, R7, i32::from(bit));
+            }
             asm.alu_imm(Alu::And, R7, 1);
         }
         None => asm.set(R7, 1),

@@ -72,7 +72,7 @@ impl Generator<'_> {
         self.key(R2);
         self.stack_address(R3, entry);
         self.asm.map(R1, self.map());
-        self.asm.set(R4, BPF_ANY as u64);
+        self.asm.set(R4, u64::from(BPF_ANY));
         self.asm.call(BPF_FUNC_map_update_elem);
         self.asm.jump_if_imm(Cond::Eq, R0, 0, done);
         self.bump(Counter::MapFull);

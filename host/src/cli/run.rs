@@ -9,6 +9,7 @@ use crate::{
     contract::Level,
     kernel::RunningKernel,
     output::Printer,
+    report,
     run::{self, Ending, Plan, Ready},
 };
 
@@ -19,6 +20,10 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     let level = if arguments.verbose { Level::Debug } else { Level::Info };
     let printer = Printer::stdio(plan.manifest.format, plan.manifest.plugins.len(), level).context("can't print")?;
     let printer = Arc::new(printer);
+    if let Some(path) = &arguments.report {
+        // Found out now, and not when there is something to lose.
+        report::check_writable(path).context("nothing was run")?;
+    }
     let kernel = RunningKernel::open()?;
     let ready = run::load(&plan, &kernel, &printer)?;
     if arguments.dry_run {

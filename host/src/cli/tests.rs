@@ -70,7 +70,6 @@ fn subcommands() {
             "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, json: true })",
         ),
         ("probes tracepoint:block:* --json", "Probes(Probes { pattern: \"tracepoint:block:*\", json: true })"),
-        ("worker --socket 3", "Worker(Worker { arguments: [\"--socket\", \"3\"] })"),
     ] {
         assert_eq!(format!("{:?}", parse_words(line).unwrap()), expect);
     }

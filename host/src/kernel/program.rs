@@ -171,7 +171,7 @@ mod tests {
     };
 
     fn program() -> Program {
-        Assembler::default().map(1, MapRef::Ring).finish("sample", Hook::RawTp { name: "sys_enter".to_owned() })
+        Assembler::default().map(1, MapRef::Ring).finish("sample", Hook::PerfTracepoint { category: "sched".to_owned(), name: "sched_switch".to_owned() })
     }
 
     fn no_types() -> Btf {

@@ -4,7 +4,6 @@
 //! a test may install on its thread.
 
 use std::{
-    ffi::CStr,
     fmt,
     mem::{size_of, zeroed},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
@@ -95,11 +94,10 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
     bpf_fd("bpf(BPF_PROG_LOAD)", bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// BPF_RAW_TRACEPOINT_OPEN: by name, or for a program that was loaded for its tracepoint without one. Dropping the descriptor
+/// BPF_RAW_TRACEPOINT_OPEN of a program that was loaded for its tracepoint, and so without a name. Dropping the descriptor
 /// detaches.
-pub(crate) fn raw_tracepoint_open(name: Option<&CStr>, program: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn raw_tracepoint_open(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = empty();
-    attr.raw_tracepoint.name = name.map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = descriptor(program);
     bpf_fd("bpf(BPF_RAW_TRACEPOINT_OPEN)", bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
 }

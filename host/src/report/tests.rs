@@ -274,8 +274,13 @@ fn other_ends() {
     };
     plain.command = None;
     assert!(plain.to_text().ends_with("\nNothing was lost: 2 events recorded, and as many delivered.\n"));
-    plain.gate = Gate { quiesced: 5, ..Default::default() };
     plain.plugins[0].delivered = 1;
+    plain.plugins[0].undelivered = 1;
+    plain.plugins[0].state = State::Failed("it trapped".into());
+    assert!(plain.to_text().ends_with("\nLost by plugin p: 1 event that it had not taken when it failed\n"));
+    plain.gate = Gate { quiesced: 5, ..Default::default() };
+    plain.plugins[0].undelivered = 0;
+    plain.plugins[0].state = State::Ok;
     assert_eq!(
         plain.to_text(),
         "\

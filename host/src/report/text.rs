@@ -91,11 +91,11 @@ impl Report {
             let ring_full = plugin.streams.iter().map(|stream| stream.counts.ring_full).sum();
             let name = &plugin.name;
             say(text, name, ring_full, "event", "for want of room in the ring (a larger `limits.ring` holds more)")?;
-            let undelivered = match plugin.state {
+            let why = match plugin.state {
                 State::Ok => "that it did not take in time (`stop.drain` gives it longer)",
-                State::Failed(_) => "that it did not take, since it failed",
+                State::Failed(_) => "that it had not taken when it failed",
             };
-            say(text, name, plugin.undelivered, "event", undelivered)?;
+            say(text, name, plugin.undelivered, "event", why)?;
             say(text, name, sum(|c| c.lost), "span", "for want of room for their begin")?;
             say(text, name, plugin.kernel_misses, "hit", "for which the kernel did not run the program")?;
         }

@@ -87,8 +87,10 @@ fn listen(socket: Arc<UnixStream>) -> io::Result<(mpsc::Receiver<ToWorker>, Arc<
             while let Ok(message) = read(&socket) {
                 if message == ToWorker::Discard {
                     flag.store(true, Ordering::Relaxed);
-                } else if sender.send(message).is_err() {
-                    break;
+                } else {
+                    // Nobody takes it where the plugin has failed. The main thread is about to say why, so this one must not end the
+                    // process before that.
+                    let _ = sender.send(message);
                 }
             }
         });

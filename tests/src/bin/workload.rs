@@ -3,6 +3,10 @@
 use std::{
     ffi::CString,
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,14 +14,15 @@ use std::{
 const USAGE: &str = "\
 workload getppid COUNT            getppid(2), COUNT times
 workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT times
-workload reads-when-told COUNT    the same in one thread, after a byte on standard input
+workload reads-until-told COUNT THREADS   the same until standard input ends, and then COUNT times
 workload readers SECONDS THREADS  the same for so long
 workload opens COUNT PATH         openat(2) and close(2), COUNT times
+workload opens-for-ever PATH      the same until it is killed
 workload opens-bad COUNT          openat(2) with a path at an address that is not there
 workload forks COUNT              fork(2), COUNT times; each child calls getppid(2) once and exits
 workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 20), COUNT times
 workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
-workload idle SECONDS             sleeps";
+workload idle SECONDS THREADS     each thread sleeps";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,11 +31,19 @@ fn main() -> ExitCode {
     match *arguments.as_slice() {
         ["getppid", count] => (0..number(count)).for_each(|_| getppid()),
         ["reads", count, threads] => in_threads(number(threads), || read_zeros(number(count))),
-        ["reads-when-told", count] => {
-            let mut byte = [0];
-            if std::io::Read::read(&mut std::io::stdin(), &mut byte).is_ok() {
+        ["reads-until-told", count, threads] => {
+            let told = Arc::new(AtomicBool::new(false));
+            let tell = told.clone();
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                tell.store(true, Ordering::Relaxed);
+            });
+            in_threads(number(threads), || {
+                while !told.load(Ordering::Relaxed) {
+                    read_zeros(1000);
+                }
                 read_zeros(number(count));
-            }
+            });
         }
         ["readers", seconds, threads] => in_threads(number(threads), || {
             let end = Instant::now() + Duration::from_secs(number(seconds));
@@ -39,6 +52,9 @@ fn main() -> ExitCode {
             }
         }),
         ["opens", count, path] => opens(number(count), path),
+        ["opens-for-ever", path] => loop {
+            opens(1000, path);
+        },
         ["opens-bad", count] => (0..number(count)).for_each(|_| {
             // SAFETY: the kernel finds that nothing is mapped at this address and says EFAULT.
             let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, 16, libc::O_RDONLY) };
@@ -47,7 +63,7 @@ fn main() -> ExitCode {
         ["forks", count] => (0..number(count)).for_each(|_| fork()),
         ["compat", count] => (0..number(count)).for_each(|_| compat_getpid()),
         ["blocked", seconds] => blocked(Duration::from_secs(number(seconds))),
-        ["idle", seconds] => thread::sleep(Duration::from_secs(number(seconds))),
+        ["idle", seconds, threads] => in_threads(number(threads), || thread::sleep(Duration::from_secs(number(seconds)))),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -155,9 +155,6 @@ mod tests {
             let _fake = fake::install(move |_| Some(Err(errno)));
             assert_eq!(attach(&hook, program.as_fd(), &Fixture).unwrap_err().to_string(), expect);
         };
-        let raw = |name: &str| Hook::RawTp { name: name.to_owned() };
-        check(raw("gone"), Errno::NOENT, "this kernel has no raw tracepoint `gone`");
-        check(raw("nul\0"), Errno::NOENT, "this kernel has no raw tracepoint `nul\0`");
         check(perf("gone"), Errno::NOENT, "this kernel has no tracepoint `sched:gone`");
         check(perf("broken"), Errno::NOENT, "the format of the tracepoint sched:broken: no line begins with `ID:`");
         check(

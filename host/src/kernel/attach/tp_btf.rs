@@ -6,5 +6,5 @@ use super::{AttachError, Link};
 use crate::kernel::sys;
 
 pub(super) fn attach(program: BorrowedFd<'_>) -> Result<Link, AttachError> {
-    Ok(Link { _fd: sys::raw_tracepoint_open(None, program)?, slow: false })
+    Ok(Link { _fd: sys::raw_tracepoint_open(program)?, slow: false })
 }

@@ -1,0 +1,88 @@
+//! The end of a run: what was in flight at the close, what comes after it, and how long it takes.
+
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use portcullis::kernel::RunningKernel;
+use portcullis_ebpf::Options;
+use portcullis_tests::{
+    Bundle, adhoc, assert_no_programs,
+    kernel::{self, probe},
+    lock, manifest, note, workload,
+};
+
+/// A program that takes a tenth of a millisecond a hit, closed while it runs: the runs that saw the gate open write all that they
+/// write before the quiesced time, and none that saw it closed writes anything.
+#[test]
+fn close_over_a_program_in_flight() {
+    const ROUNDS: u64 = 50;
+    let Some(_lock) = lock() else { return };
+    let path = format!("/{}", "x".repeat(1000));
+    // Each emit reads ten texts of a thousand bytes.
+    let fields: Vec<String> = (0..10).map(|i| format!("f{i}: str(args.filename, 1024)")).collect();
+    let emit = format!("emit s {{ {} }};", fields.join(", "));
+    let body = format!("emit first {{ tid }}; {} emit last {{ tid }}", emit.repeat(60));
+    let specs = [probe("slow", "tracepoint:syscalls:sys_enter_openat", None, &body)];
+    let (mut late, mut runs) = (0, 0);
+    for round in 0..ROUNDS {
+        // Varied, so that the close falls into different places of the program.
+        let open = Duration::from_micros(1000 + 137 * round);
+        let stopped = kernel::stop_while(&specs, &["opens-for-ever", &path], open, 256 << 20);
+        let traced = &stopped.traced;
+        let close = traced.closed.interval().unwrap();
+        assert!(traced.closed.quiesced().unwrap() >= close.latest);
+        // All or nothing of a run was written: it had its room in the ring, and nothing cut it short.
+        assert_eq!(traced.streams.iter().map(|s| s.ring_full).sum::<u64>(), 0, "a run with losses says nothing");
+        assert_eq!(traced.streams[0].emitted, traced.streams[2].emitted);
+        assert_eq!(traced.streams[1].emitted, 60 * traced.streams[0].emitted);
+        assert_eq!(traced.probes[0].hits, traced.probes[0].completed);
+        // A run that began after the close had loaded the word before it: one a CPU at most.
+        let began_late = stopped.times.iter().filter(|t| **t > close.latest).count();
+        assert!(began_late <= traced.cpus, "{began_late} runs began after the close");
+        // Those that were under way: they began before the store, and ended after it.
+        late += u64::from(stopped.wrote_after_the_store);
+        runs += traced.streams[0].emitted;
+        assert!(stopped.quiet, "something was counted or written after the quiesced time");
+        assert_eq!(traced.report.check(), []);
+    }
+    note(&format!("{runs} runs in {ROUNDS} rounds; {late} rounds closed with a program in flight"));
+    assert!(runs > ROUNDS && late > 0, "{runs} runs, {late} in flight");
+}
+
+/// Three hundred and more system call tracepoints come and go in less than a second.
+#[test]
+fn all_system_calls() {
+    let Some(_lock) = lock() else { return };
+    let specs = [probe("all", "tracepoint:syscalls:sys_enter_*", None, "return")];
+    let kernel = RunningKernel::open().unwrap();
+    let options = Options::default();
+    let start = Instant::now();
+    let compiled = kernel::compile(&kernel, &specs, &options);
+    let points = compiled.needs.attach.len();
+    assert!(points >= 300, "{points}");
+    let compile = start.elapsed();
+    let attached = kernel::session(&kernel, compiled, &options, 4096).load(&kernel).unwrap().attach().unwrap();
+    let open = attached.open();
+    let opened = start.elapsed();
+    let start = Instant::now();
+    open.close().detach();
+    let closed = start.elapsed();
+    assert_no_programs();
+    note(&format!("{points} system calls: {compile:?} to compile, {opened:?} to the open gate, {closed:?} to close and detach"));
+    assert!(opened + closed < Duration::from_secs(1), "{opened:?} + {closed:?}");
+}
+
+/// The same through the whole of the host, with a plugin.
+#[test]
+fn all_system_calls_by_a_plugin() {
+    let Some(_lock) = lock() else { return };
+    let probes = [("all", "tracepoint:syscalls:sys_enter_*", None, "emit calls { tid }")];
+    let bundle = Bundle::new(&manifest(&[adhoc("all", "16MiB", &probes)]));
+    let outcome = bundle.run(&["--", workload().to_str().unwrap(), "getppid", "1000"]);
+    outcome.good();
+    let all = outcome.probe("all", "all");
+    assert!(all["attach"].as_array().unwrap().len() >= 300);
+    assert!(all["hits"].as_u64().unwrap() > 1000);
+    assert_eq!(outcome.plugin("all")["delivered"], all["hits"]);
+}
