@@ -31,7 +31,8 @@ pub(crate) fn run(place: &Place) -> Result<()> {
         );
     }
     say("\nTwo plugins watch a small script, examples/quickstart/activity.sh, from its first instruction on:\n");
-    execute(command(host, &place.root).args(RUN))
+    // Cargo sets it, and every program of the script would look for its libraries in the toolchain first.
+    execute(command(host, &place.root).args(RUN).env_remove("LD_LIBRARY_PATH"))
 }
 
 /// What the kernel must show, and what it means if it does not. Each file is there exactly if the kernel has the thing:

@@ -2,7 +2,7 @@
 //!
 //! Config: `min-latency`, a duration such as `"1ms"`; calls that took less are counted as filtered.
 
-use portcullis_sdk::{errno, prelude::*};
+use portcullis_sdk::{Cut, errno, prelude::*};
 use serde::Deserialize;
 
 /// The plugin's config.
@@ -22,7 +22,7 @@ struct Open<'a> {
     duration: u64,
     ret: i64,
     /// None where the name could not be read.
-    path: Option<&'a str>,
+    path: Cut<Option<&'a str>>,
 }
 
 /// A row of the table.
@@ -36,6 +36,7 @@ struct Line<'a> {
     latency: u64,
     /// The new descriptor, or the error's name.
     result: &'a str,
+    /// With `…` behind a name that is longer than what was kept.
     path: Option<&'a str>,
 }
 
@@ -66,13 +67,20 @@ impl Plugin for Opens {
 
     fn handle(&mut self, batch: &Batch) -> Result<()> {
         for Open { time, pid, comm, duration, ret, path } in batch.rows(&self.stream)? {
-            let number;
+            let (number, begin);
             let result = match errno::name(ret) {
                 Some(name) => name,
                 None => {
                     number = ret.to_string();
                     &number
                 }
+            };
+            let path = match path {
+                Cut { value: Some(kept), cut: true } => {
+                    begin = format!("{kept}…");
+                    Some(begin.as_str())
+                }
+                Cut { value, .. } => value,
             };
             self.table.push(Line { time, pid, comm, latency: duration, result, path });
         }
