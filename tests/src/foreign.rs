@@ -1,5 +1,7 @@
 //! Files that are no plugins of ours, and yet WebAssembly.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::fmt::Write;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};

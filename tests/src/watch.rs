@@ -1,5 +1,7 @@
 //! Runs that are watched from outside while they go on: what they have said so far, which processes they have, what those hold.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::{
     collections::BTreeMap,
     fs,

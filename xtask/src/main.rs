@@ -29,7 +29,11 @@ const TASKS: &[Task] = &[
         run: quickstart::run,
     },
     Task { name: "test", about: "format check, lints, documentation, all builds, all tests", run: test::run },
-    Task { name: "plugins", about: "build the first-party plugins into target/plugins", run: plugins::run },
+    Task {
+        name: "plugins",
+        about: "build the first-party plugins, and those that tests need, into target/plugins",
+        run: plugins::run,
+    },
     Task { name: "examples", about: "build the example plugin in each language into target/examples", run: examples::run },
 ];
 
