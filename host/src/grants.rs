@@ -10,6 +10,7 @@ use std::{
 
 use portcullis_ebpf::{
     DataClass, Needs,
+    attach::glob,
     needs::{AttachNeed, DataNeed},
 };
 
@@ -42,7 +43,7 @@ impl Grants {
     }
 
     fn allow_point(&self, point: &str) -> bool {
-        self.probes.iter().any(|glob| glob_matches(glob, point))
+        self.probes.iter().any(|pattern| glob::matches(pattern, point))
     }
 }
 
@@ -226,31 +227,6 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     list
 }
 
-/// Whether `glob` fits the whole of `text`: `*` is any text, `?` any one character, all else itself.
-pub fn glob_matches(glob: &str, text: &str) -> bool {
-    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
-    let (mut g, mut t) = (0, 0);
-    // The last `*`, and how much of the text it takes: the one thing to change when what follows it does not fit.
-    let mut star = None;
-    while t < text.len() {
-        match glob.get(g) {
-            Some('*') => {
-                star = Some((g, t));
-                g += 1;
-            }
-            Some(&c) if c == '?' || c == text[t] => (g, t) = (g + 1, t + 1),
-            _ => match star {
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    (g, t) = (at + 1, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    glob[g..].iter().all(|c| *c == '*')
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -284,7 +260,7 @@ mod tests {
     /// Globs fit whole texts, kind and all.
     #[test]
     fn globs_match_whole_texts() {
-        for (glob, text, expect) in [
+        for (pattern, text, expect) in [
             ("*", "tracepoint:sched:sched_switch", true),
             ("*", "", true),
             ("", "", true),
@@ -301,7 +277,7 @@ mod tests {
             ("?", "ü", true),
             ("[a-z]", "a", false),
         ] {
-            assert_eq!(glob_matches(glob, text), expect, "{glob} on {text}");
+            assert_eq!(glob::matches(pattern, text), expect, "{pattern} on {text}");
         }
     }
 
@@ -373,7 +349,7 @@ to grant this, add to the command line:
             let needs: Vec<_> = points.into_iter().map(|point| AttachNeed { point, probe: "p".into() }).collect();
             assert_eq!(globs(&needs), expect);
             for need in needs {
-                assert!(expect.iter().any(|glob| glob_matches(glob, &need.point)), "{} of {expect:?}", need.point);
+                assert!(expect.iter().any(|pattern| glob::matches(pattern, &need.point)), "{} of {expect:?}", need.point);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod bundle;
 pub mod cli;
+pub mod clock;
 pub mod columns;
 pub mod command;
 pub mod contract;

@@ -35,9 +35,7 @@ struct Said {
 impl Output for Said {
     fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
         assert_eq!((plugin, table.name.as_str()), ("test", "t"));
-        let (Cells::U64(n), Cells::Text(index)) = (&rows.columns[0].cells, &rows.columns[1].cells) else {
-            panic!("{rows:?}")
-        };
+        let (Cells::U64(n), Cells::Text(index)) = (&rows.columns[0].cells, &rows.columns[1].cells) else { panic!("{rows:?}") };
         let texts = index.iter().map(|&at| rows.strings[at as usize].clone());
         let all = rows.time.iter().zip(n).zip(texts).map(|((&time, &n), text)| (time, n, text));
         self.rows.lock().unwrap().extend(all);

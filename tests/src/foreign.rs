@@ -27,10 +27,10 @@ pub fn newer_world() -> Vec<u8> {
     wat(r#"(component (import "portcullis:plugin/log@0.2.0" (instance)))"#)
 }
 
-/// A component that is nothing but large: compiling it takes a while, whatever it then turns out not to be.
-pub fn large() -> Vec<u8> {
+/// A component that is nothing but large: compiling it takes some milliseconds a function, whatever it then turns out not to be.
+pub fn large(functions: u32) -> Vec<u8> {
     let mut text = String::from("(component (core module (memory 1)\n");
-    for function in 0..3000 {
+    for function in 0..functions {
         text.push_str("(func (param i32) (result i32) local.get 0\n");
         for step in 0..150 {
             let number = function * 31 + step * 7;

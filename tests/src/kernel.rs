@@ -3,9 +3,9 @@
 use std::{ffi::OsString, fmt::Write, thread, time::Duration};
 
 use portcullis::{
-    command,
+    clock, command,
     contract::{ProbeCounts, StreamCounts},
-    kernel::{Processes, Ring, RunningKernel, clock},
+    kernel::{Processes, Ring, RunningKernel},
     report::{self, Report},
     session::{Closed, Compiled, Config, Plugin},
 };

@@ -205,8 +205,11 @@ fn worker_stalled() {
     let workers = run.workers();
     signal(run.worker("bad"), Signal::STOP);
     let outcome = run.finish();
-    let cause = "its worker did not answer `handle` within 2.2s and was killed";
-    assert!(outcome.stderr.contains(&format!("portcullis: error: plugin \"bad\": {cause}\n")), "{}", outcome.stderr);
+    // It stood still in one of its calls.
+    let cause = |call: &str| {
+        format!("portcullis: error: plugin \"bad\": its worker did not answer `{call}` within 2.2s and was killed\n")
+    };
+    assert!(["handle", "tick"].iter().any(|call| outcome.stderr.contains(&cause(call))), "{}", outcome.stderr);
     assert_eq!(outcome.code, Some(4));
     assert_eq!(outcome.probe("good", "calls")["hits"], CALLS);
     assert_gone(&workers);
@@ -246,7 +249,7 @@ fn worker_killed_early() {
 /// A bundle whose compilation takes long, and a file that COMMAND would make.
 fn slow_to_compile() -> (Bundle, PathBuf) {
     let slow = "[[plugin]]\nname = \"slow\"\nsource = \"large.wasm\"\n".to_owned();
-    let bundle = Bundle::new(&manifest(&[slow, faulty("good", "", "")])).file("large.wasm", &foreign::large());
+    let bundle = Bundle::new(&manifest(&[slow, faulty("good", "", "")])).file("large.wasm", &foreign::large(500));
     let ran = bundle.directory.path().join("RAN");
     (bundle, ran)
 }
@@ -550,33 +553,34 @@ fn report_whole_or_absent() {
 #[test]
 fn dry_run() {
     let Some(_lock) = lock() else { return };
-    let points = raw_tracepoints(20);
+    let points = raw_tracepoints(50);
     let probes: Vec<_> = points.iter().map(|(name, attach)| (&**name, &**attach, None, "emit s { pid }")).collect();
     for dry in [true, false] {
-        let bundle = Bundle::new(&manifest(&[adhoc("many", "4KiB", &probes)]));
-        let ran = bundle.directory.path().join("RAN");
-        let mut arguments = vec!["--", "touch", ran.to_str().unwrap()];
-        if dry {
-            arguments.insert(0, "--dry-run");
-        }
-        let mut run = Watched::start(&bundle, &arguments);
-        let (mut loaded, mut attached) = (false, false);
-        until("the end", || {
-            for (_, what) in descriptors(run.pid()) {
-                loaded |= what == "anon_inode:bpf-prog";
-                attached |= ["anon_inode:bpf_link", "anon_inode:[perf_event]"].contains(&what.as_str())
-                    || what.contains("bpf-raw-tracepoint");
+        // How a run looks from outside is seen in samples; loading may fall between two.
+        let met = (0..10).any(|_| {
+            let bundle = Bundle::new(&manifest(&[adhoc("many", "4KiB", &probes)]));
+            let ran = bundle.directory.path().join("RAN");
+            let script = format!("touch {}; sleep 0.2", ran.display());
+            let arguments = ["--dry-run", "--", "sh", "-c", &script];
+            let mut run = Watched::start(&bundle, if dry { &arguments } else { &arguments[1..] });
+            let (mut loaded, mut attached) = (false, false);
+            until("the end", || {
+                for (_, what) in descriptors(run.pid()) {
+                    loaded |= what == "anon_inode:bpf-prog";
+                    attached |= ["bpf_link", "perf_event", "bpf-raw-tracepoint"].iter().any(|link| what.contains(link));
+                }
+                run.ended()
+            });
+            let outcome = run.finish();
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            assert_eq!((attached, ran.exists(), outcome.report.is_some()), (!dry, !dry, !dry));
+            if dry {
+                let words = "test: would run many for `sh`: 50 attach points, 50 programs, all accepted by this kernel. Nothing was attached.\n";
+                assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", words));
             }
-            run.ended()
+            loaded
         });
-        let outcome = run.finish();
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-        assert_eq!((loaded, attached, ran.exists(), outcome.report.is_some()), (true, !dry, !dry, !dry));
-        assert_eq!(outcome.stdout, "");
-        if dry {
-            let words = "test: would run many for `touch`: 20 attach points, 20 programs, all accepted by this kernel. Nothing was attached.\n";
-            assert_eq!(outcome.stderr, words);
-        }
+        assert!(met, "no run was met with its programs loaded");
     }
     assert_no_programs();
 }

@@ -7,17 +7,17 @@ pub fn is_pattern(text: &str) -> bool {
 
 /// Whether the whole of `text` fits the pattern. Takes time in proportion to the product of their lengths at most.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last `*` does not fit: behind the star, one character later in the text.
     let mut retry = None;
     while t < text.len() {
         match pattern.get(p) {
-            Some(b'*') => {
+            Some('*') => {
                 retry = Some((p + 1, t + 1));
                 p += 1;
             }
-            Some(c) if *c == b'?' || *c == text[t] => {
+            Some(c) if *c == '?' || *c == text[t] => {
                 p += 1;
                 t += 1;
             }
@@ -30,7 +30,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
             },
         }
     }
-    pattern[p..].iter().all(|c| *c == b'*')
+    pattern[p..].iter().all(|c| *c == '*')
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     let plugins: Vec<session::Plugin> = built.into_iter().map(|b| session_plugin(&b)).collect();
     let config = Config { gate: manifest.start.gate, scope: Scope::System, tracker: scope::trackers(&kernel)? };
     drop(Compiled::new(plugins, config)?.load(&kernel)?);
-    out.push_str(&format!("{}: good: {points} attach points, {programs} programs that this kernel's verifier accepts\n", manifest.name));
+    out.push_str(&format!(
+        "{}: good: {points} attach points, {programs} programs that this kernel's verifier accepts\n",
+        manifest.name
+    ));
     io::stdout().write_all(out.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
 }
@@ -49,7 +52,8 @@ fn listing(built: &[Built]) -> String {
     let mut out = String::new();
     for Built { plugin, compiled, .. } in built {
         for program in &compiled.programs {
-            let probes: Vec<&str> = program.probes.iter().filter_map(|p| compiled.probes.get(*p)).map(|p| p.name.as_str()).collect();
+            let probes: Vec<&str> =
+                program.probes.iter().filter_map(|p| compiled.probes.get(*p)).map(|p| p.name.as_str()).collect();
             out.push_str(&format!(
                 "plugin \"{}\", program {} ({}), probes {}:\n{}\n",
                 plugin.name,

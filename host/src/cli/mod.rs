@@ -19,8 +19,8 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
 pub use check::check;
+use clap::{Args, Parser, Subcommand};
 pub use inspect::inspect;
 pub use probes::probes;
 pub use run::run;

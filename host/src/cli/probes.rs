@@ -13,7 +13,8 @@ pub fn probes(arguments: &Probes) -> anyhow::Result<Exit> {
     let pattern = &arguments.pattern;
     let found = attach::list(pattern, &RunningKernel::open()?)?;
     if found.is_empty() {
-        let help = if glob::is_pattern(pattern) { "" } else { "; patterns have wildcards, as in 'tracepoint:block:*' or 'span:*'" };
+        let help =
+            if glob::is_pattern(pattern) { "" } else { "; patterns have wildcards, as in 'tracepoint:block:*' or 'span:*'" };
         return Err(UsageError(format!("nothing fits `{pattern}`{help}")).into());
     }
     let mut out = BufWriter::new(io::stdout().lock());

@@ -12,15 +12,14 @@ use std::{
     },
 };
 
-use rustix::{
-    pipe::{PipeFlags, pipe_with},
-    time::{ClockId, clock_gettime},
-};
+use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::{
     SigId,
     consts::{SIGHUP, SIGINT, SIGTERM},
     low_level,
 };
+
+use crate::clock;
 
 /// How long after the first a signal is still the same one, ns.
 const SAME: u64 = 500_000_000;
@@ -45,8 +44,7 @@ impl Signals {
             }
             let (tell, first, since) = (tell.try_clone()?, signals.first.clone(), since.clone());
             let handler = move || {
-                let now = clock_gettime(ClockId::Monotonic);
-                let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+                let now = clock::now();
                 match since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
                         first.store(signal.unsigned_abs() as usize, Ordering::Release);

@@ -21,11 +21,8 @@ use std::{
 use aya::maps::MapData;
 use portcullis_ebpf::{MapRef, gate};
 
-use super::{
-    clock,
-    map::{MapError, Mapping, create_mapped, name},
-};
-use crate::contract::Interval;
+use super::map::{MapError, Mapping, create_mapped, name};
+use crate::{clock, contract::Interval};
 
 /// The gate of a session.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use aya::maps::MapData;
 
 use super::{
-    clock,
     map::{MapError, create_mapped},
     sys,
 };
+use crate::clock;
 
 /// What it takes to wait.
 #[derive(Debug)]

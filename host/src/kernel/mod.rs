@@ -10,7 +10,6 @@
 //! | [`program`], [`attach`] | loading and attaching |
 
 pub mod attach;
-pub mod clock;
 pub mod counters;
 pub mod gate;
 pub mod grace;

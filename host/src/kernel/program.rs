@@ -171,7 +171,9 @@ mod tests {
     };
 
     fn program() -> Program {
-        Assembler::default().map(1, MapRef::Ring).finish("sample", Hook::PerfTracepoint { category: "sched".to_owned(), name: "sched_switch".to_owned() })
+        Assembler::default()
+            .map(1, MapRef::Ring)
+            .finish("sample", Hook::PerfTracepoint { category: "sched".to_owned(), name: "sched_switch".to_owned() })
     }
 
     fn no_types() -> Btf {

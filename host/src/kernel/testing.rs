@@ -162,7 +162,12 @@ pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
             spec(MapRef::Span(0), MapKind::Hash, 4, size_of::<SpanEntry>() as u32, 64),
         ],
         streams: vec![Stream { name: "calls".to_owned(), fields: Vec::new(), size: 16 }],
-        probes: vec![Probe { name: "calls".to_owned(), attach: vec!["span:syscall:getppid".to_owned()], span: true, mechanism: "tp_btf".to_owned() }],
+        probes: vec![Probe {
+            name: "calls".to_owned(),
+            attach: vec!["span:syscall:getppid".to_owned()],
+            span: true,
+            mechanism: "tp_btf".to_owned(),
+        }],
         counters: layout(),
         needs: Needs::default(),
         missing: Vec::new(),

@@ -24,10 +24,8 @@ use std::{
 use crate::{
     contract::{Level, Table, TableRows},
     manifest::Format,
+    worker::Output,
 };
-
-/// How many metrics a plugin can have: their names stay in the host's memory.
-pub const MAX_METRICS: usize = 256;
 
 /// Shows what all plugins of a run say. Its calls come from any thread; rows of one call stay together.
 pub struct Printer {
@@ -41,30 +39,6 @@ pub struct Printer {
     out: Mutex<Out>,
     err: Mutex<Box<dyn Write + Send>>,
     metrics: Mutex<HashMap<String, BTreeMap<String, f64>>>,
-}
-
-impl crate::worker::Output for Printer {
-    fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
-        Printer::rows(self, plugin, table, rows)
-    }
-
-    fn line(&self, plugin: &str, text: &str) -> io::Result<()> {
-        Printer::line(self, plugin, text)
-    }
-
-    fn log(&self, plugin: &str, level: Level, message: &str) {
-        Printer::log(self, plugin, level, message);
-    }
-
-    fn metric(&self, plugin: &str, name: &str, value: f64) {
-        Printer::metric(self, plugin, name, value);
-    }
-}
-
-impl std::fmt::Debug for Printer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Printer").field("format", &self.format).finish_non_exhaustive()
-    }
 }
 
 /// Standard output and what has been said there.
@@ -102,9 +76,21 @@ impl Printer {
         self.origin.store(time, Ordering::Relaxed);
     }
 
+    /// The last values of a plugin's metrics, by name.
+    pub fn metrics(&self, plugin: &str) -> Vec<(String, f64)> {
+        lock(&self.metrics).get(plugin).into_iter().flatten().map(|(name, value)| (name.clone(), *value)).collect()
+    }
+
+    /// Shows a message of the host on standard error: the end of a run in words, an error.
+    pub fn message(&self, text: &str) {
+        let _ = lock(&self.err).write_all(format!("{}\n", text.trim_end()).as_bytes());
+    }
+}
+
+impl Output for Printer {
     /// Shows rows of `table`. An error of the kind [`io::ErrorKind::BrokenPipe`] means that nobody reads any more; after the first
     /// error nothing is written and each call returns its kind.
-    pub fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
+    fn rows(&self, plugin: &str, table: &Table, rows: &TableRows) -> io::Result<()> {
         let mut out = lock(&self.out);
         let Out { buffer, text, tables, .. } = &mut *out;
         match self.format {
@@ -124,7 +110,7 @@ impl Printer {
     }
 
     /// Shows text of a plugin, a line each for what stands between line ends. Errors are as of [`Printer::rows`].
-    pub fn line(&self, plugin: &str, text: &str) -> io::Result<()> {
+    fn line(&self, plugin: &str, text: &str) -> io::Result<()> {
         let prefix = if self.several { format!("{plugin}: ") } else { String::new() };
         let text: String = clean::lines(text).lines().map(|line| format!("{prefix}{line}\n")).collect();
         match self.format {
@@ -142,7 +128,7 @@ impl Printer {
     }
 
     /// Shows a log message on standard error.
-    pub fn log(&self, plugin: &str, level: Level, text: &str) {
+    fn log(&self, plugin: &str, level: Level, text: &str) {
         if level < self.level {
             return;
         }
@@ -157,32 +143,20 @@ impl Printer {
         let _ = lock(&self.err).write_all(text.as_bytes());
     }
 
-    /// Keeps the value of a metric for the report. A plugin's metrics beyond [`MAX_METRICS`] are not kept, and it is told so.
-    pub fn metric(&self, plugin: &str, name: &str, value: f64) {
+    /// Keeps the value of a metric for the report. How many a plugin can have is checked where its worker is heard.
+    fn metric(&self, plugin: &str, name: &str, value: f64) {
         let mut all = lock(&self.metrics);
-        let metrics = match all.get_mut(plugin) {
-            Some(metrics) => metrics,
-            None => all.entry(plugin.to_owned()).or_default(),
-        };
-        if let Some(kept) = metrics.get_mut(name) {
+        if let Some(kept) = all.get_mut(plugin).and_then(|metrics| metrics.get_mut(name)) {
             *kept = value;
-        } else if metrics.len() < MAX_METRICS {
-            metrics.insert(name.to_owned(), value);
-            if metrics.len() == MAX_METRICS {
-                drop(all);
-                self.log(plugin, Level::Warn, &format!("it has {MAX_METRICS} metrics; more are not kept"));
-            }
+        } else {
+            all.entry(plugin.to_owned()).or_default().insert(name.to_owned(), value);
         }
     }
+}
 
-    /// The last values of a plugin's metrics, by name.
-    pub fn metrics(&self, plugin: &str) -> Vec<(String, f64)> {
-        lock(&self.metrics).get(plugin).into_iter().flatten().map(|(name, value)| (name.clone(), *value)).collect()
-    }
-
-    /// Shows a message of the host on standard error: the end of a run in words, an error.
-    pub fn message(&self, text: &str) {
-        let _ = lock(&self.err).write_all(format!("{}\n", text.trim_end()).as_bytes());
+impl std::fmt::Debug for Printer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Printer").field("format", &self.format).finish_non_exhaustive()
     }
 }
 

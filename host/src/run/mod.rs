@@ -28,9 +28,10 @@ use rustix::{
 
 use crate::{
     bundle::{self, Built},
+    clock,
     command::{self, Running, Stopped},
     contract::Opening,
-    kernel::{Processes, RunningKernel, clock},
+    kernel::{Processes, RunningKernel},
     manifest::{Format, Manifest},
     output::Printer,
     report::{self, Report},
@@ -125,7 +126,11 @@ impl Ready<'_> {
     /// Attaches, opens, runs until something ends it, closes, drains and finishes. `interrupt` turns readable when a signal asks
     /// for the end, and `signal` says which.
     pub fn run(
-        self, plan: &Plan, printer: &Arc<Printer>, interrupt: BorrowedFd<'_>, signal: impl Fn() -> Option<&'static str>,
+        self,
+        plan: &Plan,
+        printer: &Arc<Printer>,
+        interrupt: BorrowedFd<'_>,
+        signal: impl Fn() -> Option<&'static str>,
     ) -> anyhow::Result<Ended> {
         let Ready { manifest, mut loaded, built } = self;
         let output = if manifest.format == Format::Json { command::Output::ToStderr } else { command::Output::Inherit };
@@ -230,7 +235,11 @@ impl Held {
 
 /// Waits for whatever ends the run. Plugins that fail on the way are closed, and the others go on.
 fn wait(
-    open: &mut Open, plugins: &mut Plugins, command: &mut Held, end: Option<Instant>, interrupt: BorrowedFd<'_>,
+    open: &mut Open,
+    plugins: &mut Plugins,
+    command: &mut Held,
+    end: Option<Instant>,
+    interrupt: BorrowedFd<'_>,
     signal: &impl Fn() -> Option<&'static str>,
 ) -> Ending {
     loop {
@@ -249,7 +258,8 @@ fn wait(
         if left == Some(Duration::ZERO) {
             return Ending::Time;
         }
-        let mut fds = vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN), PollFd::from_borrowed_fd(plugins.as_fd(), PollFlags::IN)];
+        let mut fds =
+            vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN), PollFd::from_borrowed_fd(plugins.as_fd(), PollFlags::IN)];
         fds.extend(command.running.as_ref().map(|running| PollFd::new(running, PollFlags::IN)));
         match poll(&mut fds, left.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -1,7 +1,6 @@
 //! The plugins of a run and their pumps: what they tell, and what became of each.
 
 use std::{
-
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Instant,
@@ -175,4 +174,3 @@ impl Source for Ring {
         Some(self.as_fd())
     }
 }
-

@@ -21,7 +21,13 @@ pub(super) fn report(closed: &Closed, gate: bool, plugins: &Plugins, command: Op
     })
 }
 
-fn plugin(closed: &Closed, number: usize, plugin: &Plugin, plugins: &Plugins, misses: &[Misses]) -> anyhow::Result<crate::report::Plugin> {
+fn plugin(
+    closed: &Closed,
+    number: usize,
+    plugin: &Plugin,
+    plugins: &Plugins,
+    misses: &[Misses],
+) -> anyhow::Result<crate::report::Plugin> {
     let context = || format!("can't read the counts of plugin \"{}\"", plugin.name);
     let (probes, streams) = closed.counts(number).with_context(context)?;
     let in_flight = closed.in_flight(number).with_context(context)?;

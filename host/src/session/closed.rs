@@ -43,7 +43,12 @@ pub struct Closed {
 impl Closed {
     /// `interval` is that of the close, `end` its latest time or, without a gate, the time of the detaching.
     pub(super) fn new(
-        parts: Parts, attached: Interval, opened: Option<Interval>, interval: Option<Interval>, quiesced: Result<u64, SysError>, end: u64,
+        parts: Parts,
+        attached: Interval,
+        opened: Option<Interval>,
+        interval: Option<Interval>,
+        quiesced: Result<u64, SysError>,
+        end: u64,
     ) -> Closed {
         Closed { parts, attached, opened, interval, quiesced, end }
     }

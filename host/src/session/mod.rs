@@ -24,8 +24,9 @@ use parts::Parts;
 use portcullis_ebpf::{Program, Scope};
 
 use crate::{
+    clock,
     contract::Interval,
-    kernel::{Processes, Ring, RunningKernel, clock},
+    kernel::{Processes, Ring, RunningKernel},
 };
 
 /// A plugin of a session.

@@ -7,8 +7,9 @@ use super::{
     parts::{Closing, Parts},
 };
 use crate::{
+    clock,
     contract::{Interval, ProbeCounts, StreamCounts},
-    kernel::{attach, clock},
+    kernel::attach,
 };
 
 /// Open: every probe of every plugin records.

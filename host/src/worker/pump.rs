@@ -20,7 +20,6 @@ use portcullis_ebpf::Stream;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll},
     io::Errno,
-    time::{ClockId, clock_gettime},
 };
 
 use super::{
@@ -30,6 +29,7 @@ use super::{
     talk::Talk,
 };
 use crate::{
+    clock,
     columns::{self, SLOTS, Transposer},
     contract::{Closing, Opening},
 };
@@ -665,8 +665,7 @@ impl State {
         // A tick that was due before is over as well.
         if matches!(self.phase, Phase::Draining { .. }) && self.empty && self.transposer.rows() == 0 && self.handed.is_empty() {
             self.phase = Phase::Drained;
-            let now = clock_gettime(ClockId::Monotonic);
-            let at = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+            let at = clock::now();
             let (read, delivered, undelivered) = (self.read, self.delivered, self.undelivered);
             self.tell(Event::Drained(Drained { at, read, delivered, undelivered }));
         }

@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn exceptions() {
         let check = |wrote: &str, expect: Option<&str>| assert_eq!(exception(wrote).as_deref(), expect);
-        let panicked = "\nthread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:\nPython function threw an unexpected exception\n";
+        let panicked =
+            "\nthread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:\nPython function threw an unexpected exception\n";
         check(panicked, None);
         check("Traceback (most recent call last):\n", None);
         let frames = "Traceback (most recent call last):\n  File \"/0/a.py\", line 7, in handle\n    f(x)\n    ~^^^\n  File \"/0/b.py\", line 51, in f\n";
