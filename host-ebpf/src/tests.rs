@@ -126,6 +126,36 @@ fn listings() {
     check_file(&data("listings.spec"), true);
 }
 
+/// What the reference shows: blocks of `probe` compile, and blocks of `error` have the errors below their line of dashes.
+#[test]
+fn reference() {
+    let text = include_str!("../../docs/probe-language.md");
+    let mut blocks = 0;
+    for (kind, block) in text.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')) {
+        let (input, expected) = block.split_once(LINE).unwrap_or((block, ""));
+        let found = match kind {
+            "probe" | "error" => outcome(&format!("probe example\n{input}"), false),
+            _ => continue,
+        };
+        match kind {
+            "probe" => assert!(!found.starts_with("error"), "{input}{found}"),
+            _ => assert_eq!(found.strip_prefix("error: "), Some(expected), "{input}"),
+        }
+        blocks += 1;
+    }
+    assert!(blocks > 10, "{blocks} blocks are not the whole reference");
+}
+
+/// The reference has every builtin, and every kind of attach point.
+#[test]
+fn reference_is_whole() {
+    let text = include_str!("../../docs/probe-language.md");
+    let names = crate::check::names().chain(crate::attach::notations());
+    for name in names {
+        assert!(["`", ".", "("].iter().any(|end| text.contains(&format!("`{name}{end}"))), "{name}");
+    }
+}
+
 /// The programs that follow a command's children.
 #[test]
 fn trackers() {

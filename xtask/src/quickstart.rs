@@ -48,7 +48,7 @@ const NEEDS: [(&str, &str); 3] = [
 ];
 
 /// What this machine lacks, as sentences.
-fn missing(root: bool, exists: impl Fn(&Path) -> bool) -> Vec<&'static str> {
+pub(crate) fn missing(root: bool, exists: impl Fn(&Path) -> bool) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         missing.push("it is no Linux on x86-64");

@@ -1,19 +1,24 @@
 //! All checks and all tests, from the quickest to the slowest.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     examples,
     place::Place,
     plugins::{self, PROFILE, TARGET},
-    process::{cargo, run as execute},
-    quickstart::mount_tracefs,
+    process::{cargo, is_root, run as execute, say},
+    quickstart::{missing, mount_tracefs},
+    tools,
 };
 
 /// Runs them.
 pub(crate) fn run(place: &Place) -> Result<()> {
+    // Before anything is built: what can't be tested here.
+    mount_tracefs(place);
+    kernel_tests(&missing(is_root(), Path::exists), std::env::var_os("CI").is_some())?;
+
     let components = plugins::packages(place)?;
     let step = |arguments: &[&str]| {
         let mut cargo = cargo(&place.root);
@@ -27,8 +32,10 @@ pub(crate) fn run(place: &Place) -> Result<()> {
         });
     };
 
+    tools::component(place, "rustfmt", "fmt")?;
     execute(&mut step(&["fmt", "--all", "--check"]))?;
 
+    tools::component(place, "clippy", "clippy")?;
     let mut native = step(&["clippy", "--release", "--workspace", "--all-targets"]);
     without_components(&mut native);
     execute(native.args(["--", "-D", "warnings"]))?;
@@ -46,9 +53,37 @@ pub(crate) fn run(place: &Place) -> Result<()> {
 
     plugins::run(place)?;
     examples::run(place)?;
-    mount_tracefs(place);
 
     let mut tests = step(&["test", "--release", "--workspace"]);
     without_components(&mut tests);
     execute(&mut tests)
+}
+
+/// Tests of the kernel leave themselves out where they can't run; a CI that does not run them has tested nothing.
+fn kernel_tests(missing: &[&str], ci: bool) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reasons = missing.join("\n  - ");
+    if ci {
+        bail!("the tests of the kernel can't run here:\n  - {reasons}");
+    }
+    say(&format!("warning: the tests of the kernel can't run here:\n  - {reasons}"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_tests;
+
+    /// A machine that can't trace passes for a person, and fails in CI.
+    #[test]
+    fn machines() {
+        assert!(kernel_tests(&[], true).is_ok());
+        assert!(kernel_tests(&["x"], false).is_ok());
+        assert_eq!(
+            kernel_tests(&["x", "y"], true).map_err(|error| error.to_string()),
+            Err("the tests of the kernel can't run here:\n  - x\n  - y".to_owned())
+        );
+    }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     place::Place,
-    process::{cargo, command, is_root, run},
+    process::{cargo, command, is_root, output, run},
 };
 
 /// Generates C from WIT. The version of the Rust bindings in Cargo.toml.
@@ -20,6 +20,15 @@ const WIT_BINDGEN: &str = "0.61.1";
 const ZIGLANG: &str = "0.15.2";
 /// Python plugins.
 const COMPONENTIZE_PY: &str = "0.25.1";
+
+/// Has `cargo SUBCOMMAND`, which a component of the toolchain brings, installed if it is not there: a minimal toolchain lacks it.
+pub(crate) fn component(place: &Place, component: &str, subcommand: &str) -> Result<()> {
+    if output(cargo(&place.root).args([subcommand, "--version"])).is_ok() {
+        return Ok(());
+    }
+    run(command("rustup", &place.root).args(["component", "add", component]))
+        .with_context(|| format!("`cargo {subcommand}` is missing; with a Rust that is not rustup's, install its {component}"))
+}
 
 /// `wit-bindgen`.
 pub(crate) fn wit_bindgen(place: &Place) -> Result<PathBuf> {

@@ -35,6 +35,12 @@ pub(crate) trait Kind: Sync {
 
 const KINDS: [&dyn Kind; 3] = [&tracepoint::Tracepoint, &rawtracepoint::RawTracepoint, &syscall::SyscallSpan];
 
+/// How each kind is written.
+#[cfg(test)]
+pub(crate) fn notations() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.notation())
+}
+
 /// One attach point, with everything that the later passes need to know of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {

@@ -29,6 +29,12 @@ const MAX_LITERAL: usize = 64;
 const S64: Int = Int { size: 8, signed: true };
 const BOOL: Int = Int { size: 1, signed: false };
 
+/// The names that an expression can begin with.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    builtins::names()
+}
+
 /// A probe's syntax trees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parsed<'a> {

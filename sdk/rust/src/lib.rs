@@ -99,6 +99,16 @@ pub use program::{Program, TableNumber, Tables, TimerNumber};
 pub use row::{FieldSpec, Order, Row, Rows, Source, Stream, Turn};
 pub use table::{Cell, CellBuffer, NumberBuffer, Table, TableRow, TextBuffer, Texts};
 
+/// The Rust code in the project's documents compiles.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/plugins.md")]
+    struct Plugins;
+}
+
 /// What nearly every plugin uses.
 pub mod prelude {
     pub use crate::{
