@@ -7,6 +7,7 @@ mod place;
 mod plugins;
 mod process;
 mod quickstart;
+mod seed;
 mod test;
 mod tools;
 
@@ -29,6 +30,11 @@ const TASKS: &[Task] = &[
         run: quickstart::run,
     },
     Task { name: "test", about: "format check, lints, documentation, all builds, all tests", run: test::run },
+    Task {
+        name: "seed",
+        about: "run the seed experiment: what the gate is for, measured with it and without it",
+        run: seed::run,
+    },
     Task {
         name: "plugins",
         about: "build the first-party plugins, and those that tests need, into target/plugins",
