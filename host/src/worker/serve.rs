@@ -36,7 +36,7 @@ pub fn main() -> ! {
     }));
     if rustix::net::sockopt::socket_type(io::stdin()).is_err() {
         // A user tried it.
-        let _ = writeln!(io::stderr(), "`portcullis worker` is for portcullis itself; see `portcullis help`");
+        let _ = writeln!(io::stderr(), "`portcullis worker` is for portcullis itself; see `portcullis --help`");
         exit(2);
     }
     let held = match cage::enter() {
