@@ -132,7 +132,7 @@ impl Watched {
     /// Its children that are no workers: COMMAND.
     pub fn commands(&self) -> Vec<u32> {
         // Before execve a child is still called what its parent is.
-        let is_other = |pid: &u32| !cmdline(*pid).is_empty() && !cmdline(*pid)[0].ends_with("portcullis");
+        let is_other = |pid: &u32| cmdline(*pid).first().is_some_and(|command| !command.ends_with("portcullis"));
         children(self.pid()).into_iter().filter(is_other).collect()
     }
 

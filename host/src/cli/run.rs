@@ -30,6 +30,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         printer.message(&would_run(&plan, &ready));
         return Ok(Exit::Ok);
     }
+    signals.orderly();
     let ended = ready.run(&plan, &printer, signals.as_fd(), || signals.received())?;
     let report = &ended.report;
     let violations = run::write_report(report, arguments.report.as_deref());

@@ -1,6 +1,7 @@
 //! The signals that end a run: SIGINT, SIGTERM and SIGHUP.
 //!
-//! The first ends the run in the ordinary way, with closed gate and report; the next ends the process at once. A signal that comes
+//! While a bundle is loaded there is nothing to put in order, and a signal ends the process at once. From then on the first ends
+//! the run in the ordinary way, with closed gate and report; the next ends the process at once. A signal that comes
 //! right after the first is the first again: timeout(1) sends each to the process and then to its group.
 
 use std::{
@@ -8,7 +9,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -19,7 +20,7 @@ use signal_hook::{
     low_level,
 };
 
-use crate::clock;
+use crate::{clock, run::interrupted};
 
 /// How long after the first a signal is still the same one, ns.
 const SAME: u64 = 500_000_000;
@@ -28,22 +29,30 @@ const SAME: u64 = 500_000_000;
 #[derive(Debug)]
 pub struct Signals {
     wake: OwnedFd,
+    orderly: Arc<AtomicBool>,
     first: Arc<AtomicUsize>,
     ids: Vec<SigId>,
 }
 
 impl Signals {
-    /// Installs the handlers. SIGHUP stays ignored where it was (nohup).
+    /// Installs the handlers. SIGHUP stays ignored where it was (nohup). Until [`Signals::orderly`] a signal ends the process at
+    /// once: what was loaded is gone with it.
     pub fn install() -> io::Result<Signals> {
         let (wake, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mut signals = Signals { wake, first: Arc::default(), ids: Vec::new() };
+        let mut signals = Signals { wake, orderly: Arc::default(), first: Arc::default(), ids: Vec::new() };
         let since = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(SIGHUP) {
                 continue;
             }
-            let (tell, first, since) = (tell.try_clone()?, signals.first.clone(), since.clone());
+            let (tell, orderly) = (tell.try_clone()?, signals.orderly.clone());
+            let (first, since) = (signals.first.clone(), since.clone());
+            let early = format!("portcullis: error: {}\n", interrupted(name(signal)));
             let handler = move || {
+                if !orderly.load(Ordering::Acquire) {
+                    let _ = rustix::io::write(io::stderr(), early.as_bytes());
+                    low_level::exit(1);
+                }
                 let now = clock::now();
                 match since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
@@ -55,19 +64,29 @@ impl Signals {
                     Err(_) => low_level::exit(128 + signal),
                 }
             };
-            // SAFETY: the handler reads a clock, uses atomics, writes to a pipe and may call _exit(2): all are async-signal-safe.
+            // SAFETY: the handler reads a clock, uses atomics, writes to descriptors and may call _exit(2): all are
+            // async-signal-safe.
             signals.ids.push(unsafe { low_level::register(signal, handler) }?);
         }
         Ok(signals)
+    }
+
+    /// From now on a signal is told, and ends nothing by itself.
+    pub fn orderly(&self) {
+        self.orderly.store(true, Ordering::Release);
     }
 
     /// The first signal that came, by name; `None` if none has.
     pub fn received(&self) -> Option<&'static str> {
         match self.first.load(Ordering::Acquire) {
             0 => None,
-            signal => Some(low_level::signal_name(i32::try_from(signal).unwrap_or(0)).unwrap_or("a signal")),
+            signal => Some(name(i32::try_from(signal).unwrap_or(0))),
         }
     }
+}
+
+fn name(signal: i32) -> &'static str {
+    low_level::signal_name(signal).unwrap_or("a signal")
 }
 
 impl AsFd for Signals {
@@ -121,6 +140,7 @@ mod tests {
             return;
         }
         let signals = Signals::install().unwrap();
+        signals.orderly();
         eprintln!("ready {:?}", signals.received());
         let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
         while poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&limit)).is_err() {}

@@ -141,7 +141,7 @@ impl Ready<'_> {
         let mut plugins = Plugins::start(built, rings, Arc::clone(printer))?;
         let attached = loaded.attach()?;
         if let Some(signal) = signal() {
-            anyhow::bail!("interrupted by {signal} before the gate opened: nothing was recorded");
+            anyhow::bail!(interrupted(signal));
         }
         let (mut open, began) = open(attached, printer, &mut plugins);
         // From here on the run has a report, whatever happens.
@@ -154,6 +154,11 @@ impl Ready<'_> {
         let report = summary::report(&closed, manifest.start.gate, &plugins, command.end())?;
         Ok(Ended { report, ending, closed })
     }
+}
+
+/// What is said of a signal that comes before the opening.
+pub fn interrupted(signal: &str) -> String {
+    format!("interrupted by {signal} before the gate opened: nothing was recorded")
 }
 
 /// The host sees neither itself nor its workers; of others it sees COMMAND, where that is the scope.
