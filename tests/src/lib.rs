@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: bundles and runs of the real binary, the checks that every run has to pass, and the lock that
 //! keeps tests that count from each other.
 
+// A test ends with a panic, and these are tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 pub mod foreign;
 pub mod kernel;
 pub mod watch;

@@ -3,7 +3,7 @@
 //! Cases are data in `faults/*.cases`: a manifest, and behind a line of dashes the exit code and all of standard error.
 //! `UPDATE_EXPECT=1` writes what comes out now.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! The probe language on the running kernel: cases are data in `language/*.cases`, a workload and a probe, and the rows that come
 //! out behind a line of dashes. `UPDATE_EXPECT=1` writes what comes out now.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{fs, path::Path};
 

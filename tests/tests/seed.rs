@@ -5,7 +5,7 @@
 //!
 //! `cargo test --release -p portcullis-tests --test seed -- --nocapture` prints each run.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
     collections::BTreeMap,

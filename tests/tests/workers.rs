@@ -1,7 +1,7 @@
 //! Every thread of every worker, as the kernel has it: nobody, nothing allowed, nothing held but the way to the host; while it
 //! compiles and while events flow.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,7 @@
 //! Programs to trace: each does one thing a known number of times, by raw system calls, and nothing else of its kind.
 
+#![allow(clippy::print_stderr)]
+
 use std::{
     ffi::CString,
     process::ExitCode,
