@@ -1,4 +1,4 @@
-//! Attach points: text to targets, one file per kind behind the interface `Kind`.
+//! Attach points: text to targets, one file per kind behind the `Kind` interface.
 //!
 //! A target says at which hooks its probe's program halves run and where that code finds its arguments.
 
