@@ -52,7 +52,7 @@ pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<
         workers.push((plugin, Worker::spawn(component, options)?));
     }
     let declared = workers.into_iter().map(|(plugin, mut worker)| {
-        worker.loaded()?;
+        worker.loaded().with_context(|| format!("can't load {}", plugin.source.display()))?;
         let program = worker.configure(&plugin.config)?;
         Ok(Declared { plugin: plugin.clone(), worker, program })
     });
