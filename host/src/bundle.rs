@@ -7,13 +7,19 @@ use anyhow::Context as _;
 use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
 
 use crate::{
-    columns, contract, grants,
+    columns,
+    contract::{self, Level},
+    grants,
     manifest::{self, Manifest},
+    output::units,
     worker::{self, Output, Worker},
 };
 
 /// How large a component can be. Python's, the largest known, have 20 MiB.
 const MAX_COMPONENT: u64 = 64 << 20;
+
+/// A component of this size, bytes, takes about a second to compile, after which a person wonders.
+const LARGE_COMPONENT: usize = 4 << 20;
 
 /// A plugin whose program is known.
 #[derive(Debug)]
@@ -47,6 +53,13 @@ pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<
     let mut workers = Vec::with_capacity(manifest.plugins.len());
     for plugin in &manifest.plugins {
         let component = read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?;
+        if component.len() >= LARGE_COMPONENT {
+            output.log(
+                &plugin.name,
+                Level::Info,
+                &format!("compiling {}, which takes some seconds", units::bytes(component.len() as u64)),
+            );
+        }
         let options =
             worker::Options { name: plugin.name.clone(), limits: plugin.limits, output: Arc::clone(output), executable: None };
         workers.push((plugin, Worker::spawn(component, options)?));

@@ -1,6 +1,6 @@
 //! Building plugins: their target is WebAssembly, and their profile makes small components.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -51,6 +51,17 @@ fn names(place: &Place, room: &str) -> Result<Vec<String>> {
     let mut names: Vec<String> = with_manifest.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)
+}
+
+/// `cargo SUBCOMMAND` for everything that runs on this machine. Always for all packages at once, however few targets are wanted:
+/// cargo chooses the features of dependencies by the packages, and for other features it would build wasmtime a second time.
+pub(crate) fn native(place: &Place, subcommand: &str) -> Result<Command> {
+    let mut cargo = cargo(&place.root);
+    cargo.args([subcommand, "--release", "--workspace"]);
+    for package in packages(place)? {
+        cargo.arg("--exclude").arg(package);
+    }
+    Ok(cargo)
 }
 
 /// Every package that is built for [`TARGET`].

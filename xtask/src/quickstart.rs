@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     place::Place,
     plugins,
-    process::{cargo, command, is_root, run as execute, say},
+    process::{command, is_root, run as execute, say},
 };
 
 /// What the host is asked to do, from the root of the checkout.
@@ -17,7 +17,7 @@ const RUN: [&str; 7] =
 /// Builds what the quickstart needs and runs it.
 pub(crate) fn run(place: &Place) -> Result<()> {
     plugins::run(place)?;
-    execute(cargo(&place.root).args(["build", "--release", "--package", "portcullis"]))?;
+    execute(plugins::native(place, "build")?.args(["--bin", "portcullis"]))?;
     let host = place.target.join("release/portcullis");
     mount_tracefs(place);
     let missing = missing(is_root(), Path::exists);

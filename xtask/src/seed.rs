@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     place::Place,
     plugins,
-    process::{cargo, is_root, run as execute},
+    process::{is_root, run as execute},
     quickstart::{missing, mount_tracefs},
 };
 
@@ -19,15 +19,6 @@ pub(crate) fn run(place: &Place) -> Result<()> {
         bail!("this machine can't trace:\n  - {}", missing.join("\n  - "));
     }
     plugins::run(place)?;
-    execute(cargo(&place.root).args([
-        "build",
-        "--release",
-        "--package",
-        "portcullis",
-        "--package",
-        "portcullis-tests",
-        "--bins",
-    ]))?;
-    let test = ["test", "--release", "--package", "portcullis-tests", "--test", "seed"];
-    execute(cargo(&place.root).args(test).args(["--", "--nocapture", "--test-threads", "1"]))
+    execute(plugins::native(place, "build")?.args(["--bin", "portcullis", "--bin", "workload"]))?;
+    execute(plugins::native(place, "test")?.args(["--test", "seed", "--", "--nocapture", "--test-threads", "1"]))
 }

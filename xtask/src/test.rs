@@ -1,6 +1,6 @@
 //! All checks and all tests, from the quickest to the slowest.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -19,44 +19,27 @@ pub(crate) fn run(place: &Place) -> Result<()> {
     mount_tracefs(place);
     kernel_tests(&missing(is_root(), Path::exists), std::env::var_os("CI").is_some())?;
 
-    let components = plugins::packages(place)?;
-    let step = |arguments: &[&str]| {
-        let mut cargo = cargo(&place.root);
-        cargo.args(arguments);
-        cargo
-    };
-    // The plugins are no programs of this machine; they are checked for their own target, and run by the tests.
-    let without_components = |cargo: &mut Command| {
-        components.iter().for_each(|package| {
-            cargo.args(["--exclude", package]);
-        });
-    };
-
     tools::component(place, "rustfmt", "fmt")?;
-    execute(&mut step(&["fmt", "--all", "--check"]))?;
+    execute(cargo(&place.root).args(["fmt", "--all", "--check"]))?;
 
     tools::component(place, "clippy", "clippy")?;
-    let mut native = step(&["clippy", "--release", "--workspace", "--all-targets"]);
-    without_components(&mut native);
-    execute(native.args(["--", "-D", "warnings"]))?;
+    execute(plugins::native(place, "clippy")?.args(["--all-targets", "--", "-D", "warnings"]))?;
 
     plugins::ensure_target(place)?;
-    let mut wasm = step(&["clippy", "--profile", PROFILE, "--target", TARGET]);
-    components.iter().for_each(|package| {
-        wasm.args(["--package", package]);
-    });
+    // The plugins are no programs of this machine; they are checked for their own target, and run by the tests.
+    let mut wasm = cargo(&place.root);
+    wasm.args(["clippy", "--profile", PROFILE, "--target", TARGET]);
+    for package in plugins::packages(place)? {
+        wasm.arg("--package").arg(package);
+    }
     execute(wasm.args(["--", "-D", "warnings"]))?;
 
-    let mut doc = step(&["doc", "--release", "--workspace", "--no-deps"]);
-    without_components(&mut doc);
-    execute(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    execute(plugins::native(place, "doc")?.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
 
     plugins::run(place)?;
     examples::run(place)?;
 
-    let mut tests = step(&["test", "--release", "--workspace"]);
-    without_components(&mut tests);
-    execute(&mut tests)
+    execute(&mut plugins::native(place, "test")?)
 }
 
 /// Tests of the kernel leave themselves out where they can't run; a CI that does not run them has tested nothing.
