@@ -65,7 +65,8 @@ pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<
         workers.push((plugin, Worker::spawn(component, options)?));
     }
     let declared = workers.into_iter().map(|(plugin, mut worker)| {
-        worker.loaded().with_context(|| format!("can't load {}", plugin.source.display()))?;
+        let place = || format!("plugin \"{}\": can't load {}", plugin.name, plugin.source.display());
+        worker.loaded().map_err(|error| error.cause).with_context(place)?;
         let program = worker.configure(&plugin.config)?;
         Ok(Declared { plugin: plugin.clone(), worker, program })
     });
