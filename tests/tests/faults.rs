@@ -239,8 +239,9 @@ fn worker_killed_early() {
     signal(run.worker("slow"), Signal::KILL);
     let outcome = run.finish();
     assert_eq!(outcome.code, Some(1));
-    let message = "portcullis: error: plugin \"slow\": its worker process ended unexpectedly (killed by signal 9)\n";
-    assert_eq!(outcome.stderr, message);
+    let component = bundle.directory.path().join("large.wasm");
+    let place = format!("portcullis: error: plugin \"slow\": can't load {}", component.display());
+    assert_eq!(outcome.stderr, format!("{place}: its worker process ended unexpectedly (killed by signal 9)\n"));
     assert!(outcome.report.is_none());
     assert!(!ran.exists());
     assert_no_programs();
