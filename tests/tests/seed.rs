@@ -9,19 +9,21 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    thread,
 };
 
-use portcullis_tests::{Bundle, Outcome, adhoc, lock, manifest, note, programs, workload};
+use portcullis_tests::{Bundle, Outcome, adhoc, lock, manifest, note, workload};
 
 const RUNS: usize = 20;
-/// How often each thread reads once it is told.
+/// How often each thread reads when it is told.
 const READS: u64 = 50_000;
 /// More than CPUs, so that some thread reads whenever probes are attached.
 const THREADS: &str = "4";
 
-/// Starts the reader, and tells it when the last program is loaded, to read a fixed number of times from then on.
+/// Starts the reader and the run, and tells the reader when the first row is out, so that it has read from before the first probe
+/// was attached: then it reads a fixed number of times more.
 fn run(arguments: &[&str]) -> Outcome {
     let mut reader =
         Command::new(workload()).args(["reads-until-told", &READS.to_string(), THREADS]).stdin(Stdio::piped()).spawn().unwrap();
@@ -32,17 +34,21 @@ fn run(arguments: &[&str]) -> Outcome {
     let others = ("others", "rawtracepoint:block_*", None, "return");
     let plugins = [adhoc("enter", "64MiB", &[enter]), adhoc("exit", "64MiB", &[others, exit])];
     let bundle = Bundle::new(&manifest(&plugins));
-    let started = bundle.start(arguments);
-    let limit = Instant::now() + Duration::from_secs(30);
-    while !programs().iter().any(|name| name == "pc_sys_exit") {
-        assert!(Instant::now() < limit, "the programs are not loaded");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    // It reads while they are attached; what it reads from here on is beyond the opening for the most part.
+    let mut started = bundle.start(arguments);
+    let mut rows = started.child.stdout.take().unwrap();
+    let mut first = [0];
+    let opened = rows.read_exact(&mut first);
     drop(reader.stdin.take());
+    let rest = thread::spawn(move || {
+        let mut rest = String::from_utf8_lossy(&first).into_owned();
+        rows.read_to_string(&mut rest).map(|_| rest)
+    });
     assert!(reader.wait().unwrap().success());
-    started.signal(rustix::process::Signal::INT);
-    started.finish()
+    if opened.is_ok() {
+        started.signal(rustix::process::Signal::INT);
+    }
+    let outcome = started.finish();
+    Outcome { stdout: rest.join().unwrap().unwrap(), ..outcome }
 }
 
 /// What the rows of one run say.
