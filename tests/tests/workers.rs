@@ -215,6 +215,6 @@ fn what_the_host_holds() {
 fn by_hand() {
     let output = Command::new(portcullis()).args(["worker", "x"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let message = "`portcullis worker` is for portcullis itself; see `portcullis help`\n";
+    let message = "`portcullis worker` is for portcullis itself; see `portcullis --help`\n";
     assert_eq!(String::from_utf8(output.stderr).unwrap(), message);
 }
