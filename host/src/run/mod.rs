@@ -141,7 +141,10 @@ impl Ready<'_> {
         let mut plugins = Plugins::start(built, rings, Arc::clone(printer))?;
         let attached = loaded.attach()?;
         if let Some(signal) = signal() {
-            anyhow::bail!(interrupted(signal));
+            if manifest.start.gate {
+                anyhow::bail!(interrupted(signal));
+            }
+            anyhow::bail!("interrupted by {signal} while probes were being attached");
         }
         let (mut open, began) = open(attached, printer, &mut plugins);
         // From here on the run has a report, whatever happens.
