@@ -377,6 +377,8 @@ impl std::fmt::Display for MapRef {
             MapRef::Counters => f.write_str("counters"),
             MapRef::Ring => f.write_str("ring"),
             MapRef::Span(probe) => write!(f, "span{probe}"),
+            MapRef::Plugin(number) => write!(f, "map{number}"),
+            MapRef::Scratch => f.write_str("scratch"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     generate::{self, GenerateError},
     kernel::Kernel,
     needs::{AttachNeed, DataNeed, Needs},
-    output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Probe, Program, SpanEntry},
+    output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Moment, Probe, Program, SpanEntry},
     plan::{Plan, Unplanned},
     spec::{Options, ProbeSpec},
     syntax::{
@@ -175,7 +175,7 @@ impl Unit {
             maps.push(map(MapRef::Span(probe), MapKind::Hash, 4, value, options.spans));
         }
         let Unit { plan, probes, needs, missing } = self;
-        Ok(Compiled { programs, maps, streams: plan.streams, probes, counters, needs, missing })
+        Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps: Vec::new(), probes, counters, needs, missing })
     }
 }
 
@@ -185,8 +185,13 @@ fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: 
 
 /// At most 15 bytes of what the kernel allows in names.
 pub(crate) fn program_name(hook: &Hook) -> String {
-    let name = match hook {
+    let name: &str = match hook {
         Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } => name,
+        Hook::Kprobe { function, .. } | Hook::Fentry { function, .. } => function,
+        Hook::Uprobe { path, .. } => path.rsplit('/').next().unwrap_or_default(),
+        Hook::PerfEvent { .. } => "perf_event",
+        Hook::Host(Moment::Begin) => "begin",
+        Hook::Host(Moment::End) => "end",
     };
     let name = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
     "pc_".chars().chain(name).take(15).collect()

@@ -14,6 +14,7 @@
 //!
 //! [`compile`] runs them all.
 
+pub mod aggregate;
 mod assemble;
 pub mod attach;
 mod check;
@@ -39,6 +40,6 @@ pub use compile::compile;
 pub use diagnostic::{Diagnostic, Part};
 pub use kernel::Kernel;
 pub use needs::{DataClass, Needs};
-pub use output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Probe, Program};
-pub use record::{Field, FieldKind, Slot, Stream};
+pub use output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, PluginMap, Probe, Program};
+pub use record::{Field, FieldKind, Naming, Slot, Stream};
 pub use spec::{Options, ProbeSpec, Scope};

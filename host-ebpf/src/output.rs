@@ -2,7 +2,12 @@
 
 use aya_obj::generated::bpf_insn;
 
-use crate::{counters, needs::Needs, record::Stream};
+use crate::{
+    aggregate::Content,
+    counters,
+    needs::Needs,
+    record::{Field, Slot, Stream},
+};
 
 /// All probes of one plugin, compiled.
 #[derive(Clone, Debug)]
@@ -13,6 +18,8 @@ pub struct Compiled {
     pub maps: Vec<MapSpec>,
     /// The streams, by the number that their records carry.
     pub streams: Vec<Stream>,
+    /// The maps that its probes name, `@name`; number *n* is [`MapRef::Plugin`] *n*.
+    pub plugin_maps: Vec<PluginMap>,
     /// The probes, in the order of their specs; counters are numbered by position here.
     pub probes: Vec<Probe>,
     /// Where the counters stand in [`MapRef::Counters`].
@@ -79,6 +86,63 @@ pub enum Hook {
         /// The directory below that.
         name: String,
     },
+    /// A function of the kernel through perf_event_open(2): BPF_PROG_TYPE_KPROBE, the context is its `struct pt_regs`.
+    Kprobe {
+        /// The function.
+        function: String,
+        /// In bytes from its first; 0 where it returns.
+        offset: u64,
+        /// Where it returns: a kretprobe.
+        returns: bool,
+    },
+    /// A function of the kernel by its trampoline: BPF_PROG_TYPE_TRACING with BPF_TRACE_FENTRY or BPF_TRACE_FEXIT. Since Linux 5.5.
+    Fentry {
+        /// The module that has it; `None` for the kernel itself.
+        module: Option<String>,
+        /// The function.
+        function: String,
+        /// Where it returns: fexit.
+        returns: bool,
+    },
+    /// A place in a program or library through perf_event_open(2): BPF_PROG_TYPE_KPROBE, the context is the process's
+    /// `struct pt_regs`.
+    Uprobe {
+        /// The file, as the host finds it.
+        path: String,
+        /// The byte in the file.
+        offset: u64,
+        /// Where the function returns: a uretprobe.
+        returns: bool,
+        /// The byte in the file of the counter that says whether anyone listens (USDT); 0 for none. Since Linux 4.20.
+        semaphore: u64,
+        /// Only in this process.
+        pid: Option<u32>,
+    },
+    /// A perf event that counts time, events of the kernel or of the hardware: BPF_PROG_TYPE_PERF_EVENT, the context is a
+    /// `struct bpf_perf_event_data`. Opened disabled, enabled after the opening.
+    PerfEvent {
+        /// `perf_event_attr.type`.
+        kind: u32,
+        /// `perf_event_attr.config`.
+        config: u64,
+        /// One run in so many events, or, with `frequency`, so many runs a second.
+        period: u64,
+        /// `perf_event_attr.freq`.
+        frequency: bool,
+        /// On every CPU, or on one alone.
+        every_cpu: bool,
+    },
+    /// The host runs it itself, once: BPF_PROG_TYPE_RAW_TRACEPOINT by BPF_PROG_TEST_RUN. Since Linux 5.10.
+    Host(Moment),
+}
+
+/// When the host runs a program itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Moment {
+    /// At once after the opening.
+    Begin,
+    /// At once before the close.
+    End,
 }
 
 impl Hook {
@@ -87,6 +151,14 @@ impl Hook {
         match self {
             Hook::TpBtf { .. } => "tp_btf",
             Hook::PerfTracepoint { .. } => "perf_tracepoint",
+            Hook::Kprobe { returns: false, .. } => "kprobe",
+            Hook::Kprobe { returns: true, .. } => "kretprobe",
+            Hook::Fentry { returns: false, .. } => "fentry",
+            Hook::Fentry { returns: true, .. } => "fexit",
+            Hook::Uprobe { returns: false, .. } => "uprobe",
+            Hook::Uprobe { returns: true, .. } => "uretprobe",
+            Hook::PerfEvent { .. } => "perf_event",
+            Hook::Host(_) => "host",
         }
     }
 }
@@ -104,6 +176,10 @@ pub enum MapRef {
     Ring,
     /// The open spans of a probe, by its position: key `u32` thread id, value [`SpanEntry`] followed by what the body saves.
     Span(usize),
+    /// A map that probes name, `@name`, by its position in [`Compiled::plugin_maps`].
+    Plugin(usize),
+    /// Room for what does not fit onto the stack: [`crate::scratch`].
+    Scratch,
 }
 
 /// The beginning of a span map's value.
@@ -136,8 +212,47 @@ pub struct MapSpec {
 pub enum MapKind {
     /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE.
     MappedArray,
+    /// BPF_MAP_TYPE_ARRAY.
+    Array,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY.
+    PerCpuArray,
     /// BPF_MAP_TYPE_HASH, preallocated.
     Hash,
+    /// BPF_MAP_TYPE_PERCPU_HASH, preallocated.
+    PerCpuHash,
+    /// BPF_MAP_TYPE_LRU_HASH.
+    LruHash,
+    /// BPF_MAP_TYPE_LRU_PERCPU_HASH.
+    LruPerCpuHash,
     /// BPF_MAP_TYPE_RINGBUF.
     RingBuf,
+}
+
+impl MapKind {
+    /// Every CPU has values of its own.
+    pub fn per_cpu(self) -> bool {
+        matches!(self, MapKind::PerCpuArray | MapKind::PerCpuHash | MapKind::LruPerCpuHash)
+    }
+}
+
+/// A map that probes name: `@name`. Its elements stand in [`MapRef::Plugin`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginMap {
+    /// Without the `@`; empty for the map `@`.
+    pub name: String,
+    /// What its values are.
+    pub content: Content,
+    /// The type of the kernel's map.
+    pub kind: MapKind,
+    /// The parts of its key, offsets from the key's first byte. Without any, the map has one element, or one for each bucket.
+    pub keys: Vec<Field>,
+    /// The number of the bucket within the key, for contents that have buckets ([`Content::buckets`]).
+    pub bucket: Option<Slot>,
+    /// With [`Content::Value`] the value, offset from its first byte. Else an integer that says whether what is aggregated has a
+    /// sign; the words of the value are those of [`Content`].
+    pub value: Field,
+    /// In bytes.
+    pub key_size: u32,
+    /// In bytes, a multiple of 8; on each CPU where the map is per CPU.
+    pub value_size: u32,
 }

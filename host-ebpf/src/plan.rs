@@ -7,7 +7,7 @@ use crate::{
     check::ir::{Body, Field as Emitted, FieldValue, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
-    record::{self, Field, Slot, Stream},
+    record::{self, Field, Naming, Slot, Stream},
 };
 
 /// The longest record, in bytes: offsets into it are immediate operands.
@@ -130,8 +130,10 @@ impl Plan {
             stream: Some((name.to_owned(), probe)),
         };
         let Some(stream) = self.streams.iter_mut().find(|s| s.name == name) else {
-            let fields =
-                fields.iter().map(|f| Field { name: f.name.clone(), ctype: f.ctype.clone(), slot: slot(&f.value) }).collect();
+            let fields = fields
+                .iter()
+                .map(|f| Field { name: f.name.clone(), ctype: f.ctype.clone(), slot: slot(&f.value), naming: Naming::Plain })
+                .collect();
             self.streams.push(Stream { name: name.to_owned(), fields, size: 0 });
             self.owners.push(probe);
             return Ok(());
@@ -158,6 +160,7 @@ impl Plan {
             field.ctype = match field.slot {
                 Slot::Int { size, signed, .. } => format!("{}{}", if signed { 's' } else { 'u' }, u32::from(size) * 8),
                 Slot::Text { capacity, .. } => format!("char[{capacity}]"),
+                Slot::Bytes { .. } | Slot::Stack { .. } => continue,
             };
         }
         Ok(())

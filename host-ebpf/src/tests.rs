@@ -57,6 +57,8 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
                 format!("{} {}: {}{} @{offset}", f.ctype, f.name, if signed { 's' } else { 'u' }, size * 8)
             }
             Slot::Text { offset, capacity } => format!("{} {}: text {capacity} @{offset}", f.ctype, f.name),
+            Slot::Bytes { offset, capacity } => format!("{} {}: bytes {capacity} @{offset}", f.ctype, f.name),
+            Slot::Stack { offset, depth } => format!("{} {}: stack {depth} @{offset}", f.ctype, f.name),
         });
         writeln!(out, "stream {} {{ {} }} {} bytes", stream.name, fields.collect::<Vec<_>>().join(", "), stream.size).unwrap();
     }

@@ -257,6 +257,15 @@ fn row(streams: &[Stream], bytes: &[u8]) -> (String, Vec<String>) {
                 let shift = 64 - 8 * size as u32;
                 let _ = if signed { write!(out, "{}", (value << shift) as i64 >> shift) } else { write!(out, "{value}") };
             }
+            Slot::Bytes { offset, capacity } => {
+                let at = (offset + record::LENGTH_HEADER) as usize;
+                let length = u32_at(offset).min(capacity) as usize;
+                let _ = write!(out, "{:02x?}", &bytes[at..at + length]);
+            }
+            Slot::Stack { offset, depth } => {
+                let frames = (u32_at(offset).cast_signed() / 8).clamp(0, depth.cast_signed());
+                let _ = write!(out, "({frames} frames of {})", u32_at(offset + 4));
+            }
             Slot::Text { offset, capacity } => {
                 let text = &bytes[offset as usize..(offset + capacity) as usize];
                 let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());

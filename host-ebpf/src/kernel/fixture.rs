@@ -1,6 +1,8 @@
 //! A kernel for tests: a few types and tracepoints as Linux 6.18 on x86-64 has them, and what is needed to make more.
 
-use super::{Btf, Kernel, SourceError};
+use crate::attach::glob;
+
+use super::{Btf, Features, Function, Kernel, SourceError, UserFunction, UserProbe};
 
 /// Writes a BTF file type by type; each call returns the new type's number.
 pub(crate) struct Builder {
@@ -82,12 +84,20 @@ const FORMATS: [(&str, &str, &str); 11] = [
 pub(crate) struct FixtureKernel {
     btf: Btf,
     tracepoints: Vec<(String, String)>,
+    functions: Vec<Function>,
+    pub(crate) features: Features,
 }
 
 impl FixtureKernel {
     pub(crate) fn new() -> Self {
         let btf = Btf::parse(types().bytes()).unwrap();
-        FixtureKernel { btf, tracepoints: FORMATS.iter().map(|(c, n, _)| ((*c).to_owned(), (*n).to_owned())).collect() }
+        let functions = ["tcp_connect", "vfs_read", "vfs_write"];
+        FixtureKernel {
+            btf,
+            tracepoints: FORMATS.iter().map(|(c, n, _)| ((*c).to_owned(), (*n).to_owned())).collect(),
+            functions: functions.map(|name| Function { name: name.to_owned(), module: None }).to_vec(),
+            features: Features::ALL,
+        }
     }
 }
 
@@ -106,6 +116,40 @@ impl Kernel for FixtureKernel {
 
     fn possible_cpus(&self) -> u32 {
         4
+    }
+
+    fn features(&self) -> Features {
+        self.features
+    }
+
+    fn functions(&self) -> Result<&[Function], SourceError> {
+        Ok(&self.functions)
+    }
+
+    fn user_functions(&self, binary: &str, pattern: &str) -> Result<Vec<UserFunction>, SourceError> {
+        let path = format!("/usr/lib/{binary}");
+        let all = [("malloc", 0x1000, true), ("free", 0x2000, false), ("getaddrinfo", 0x3000, true)];
+        let found = all.into_iter().filter(|(name, ..)| glob::matches(pattern, name));
+        Ok(found.map(|(name, offset, endbr)| UserFunction { path: path.clone(), name: name.to_owned(), offset, endbr }).collect())
+    }
+
+    fn user_probes(&self, binary: &str, provider: &str, name: &str) -> Result<Vec<UserProbe>, SourceError> {
+        let found = glob::matches(provider, "libc") && glob::matches(name, "setjmp");
+        Ok(found
+            .then(|| UserProbe {
+                path: format!("/usr/lib/{binary}"),
+                provider: "libc".to_owned(),
+                name: "setjmp".to_owned(),
+                offset: 0x4000,
+                semaphore: 0,
+                arguments: "8@%rdi -4@%esi 8@%rax".to_owned(),
+            })
+            .into_iter()
+            .collect())
+    }
+
+    fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {
+        Ok((path == "/sys/fs/cgroup/system.slice").then_some(42))
     }
 }
 

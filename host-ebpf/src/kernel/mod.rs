@@ -1,6 +1,7 @@
 //! What the compiler asks of the kernel it compiles for, and the readers of the texts and tables in which kernels say it.
 
 pub mod btf;
+mod features;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fixture;
@@ -8,6 +9,7 @@ pub mod format;
 pub mod syscalls;
 
 pub use btf::Btf;
+pub use features::Features;
 
 /// A kernel: the running one, or a fixture in a test.
 pub trait Kernel {
@@ -22,6 +24,61 @@ pub trait Kernel {
 
     /// CPUs that can ever be online.
     fn possible_cpus(&self) -> u32;
+
+    /// What it can do.
+    fn features(&self) -> Features;
+
+    /// The functions that can be traced (`available_filter_functions` of tracefs), sorted by name.
+    fn functions(&self) -> Result<&[Function], SourceError>;
+
+    /// The functions of a program or library that a name or pattern fits. The host finds the file by path, by the name of a program or
+    /// of a library (`libc`), and asks a caged process what is in it.
+    fn user_functions(&self, binary: &str, pattern: &str) -> Result<Vec<UserFunction>, SourceError>;
+
+    /// The statically defined probes of a program or library that patterns fit.
+    fn user_probes(&self, binary: &str, provider: &str, name: &str) -> Result<Vec<UserProbe>, SourceError>;
+
+    /// The number of a cgroup by its path; `None` if there is none.
+    fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError>;
+}
+
+/// A function of the kernel that can be traced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// The module that has it; `None` for the kernel itself.
+    pub module: Option<String>,
+}
+
+/// A function of a program or library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserFunction {
+    /// The file, as the host opens it.
+    pub path: String,
+    /// Its name, demangled if it was mangled.
+    pub name: String,
+    /// The byte in the file where it begins.
+    pub offset: u64,
+    /// It begins with `endbr64`, behind which a probe costs a twentieth (x86-64).
+    pub endbr: bool,
+}
+
+/// A statically defined probe (USDT) of a program or library, one per place that it stands at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserProbe {
+    /// The file, as the host opens it.
+    pub path: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its name.
+    pub name: String,
+    /// The byte in the file where it stands.
+    pub offset: u64,
+    /// The byte in the file of the counter that says whether anyone listens; 0 for none.
+    pub semaphore: u64,
+    /// Where its arguments are, as the note has it: `-4@%eax 8@16(%rbp)`.
+    pub arguments: String,
 }
 
 /// The kernel's own description could not be read.

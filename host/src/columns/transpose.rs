@@ -47,6 +47,8 @@ pub fn schema(streams: &[Stream]) -> Schema {
         FieldKind::U64 => Kind::U64,
         FieldKind::S64 => Kind::S64,
         FieldKind::Text => Kind::Text,
+        FieldKind::Bytes => Kind::Bytes,
+        FieldKind::Stack => Kind::Stack,
     };
     let field = |field: &portcullis_ebpf::Field| contract::Field {
         name: field.name.clone(),
@@ -133,6 +135,7 @@ impl Plan {
                     size = size.max(from + capacity);
                     texts.push(TextPlan { field: field_number, from, capacity, to });
                 }
+                Slot::Bytes { .. } | Slot::Stack { .. } => {}
             }
         }
         let bitmaps = layout.columns.iter().take(record::MAX_FIELDS).map(|column| (column.absent, column.cut)).collect();
@@ -309,11 +312,21 @@ mod tests {
     use crate::columns::SLOT_SIZE;
 
     fn int(name: &str, offset: u32, size: u8, signed: bool) -> portcullis_ebpf::Field {
-        portcullis_ebpf::Field { name: name.into(), ctype: String::new(), slot: Slot::Int { offset, size, signed } }
+        portcullis_ebpf::Field {
+            name: name.into(),
+            ctype: String::new(),
+            slot: Slot::Int { offset, size, signed },
+            naming: portcullis_ebpf::Naming::Plain,
+        }
     }
 
     fn text(name: &str, offset: u32, capacity: u32) -> portcullis_ebpf::Field {
-        portcullis_ebpf::Field { name: name.into(), ctype: String::new(), slot: Slot::Text { offset, capacity } }
+        portcullis_ebpf::Field {
+            name: name.into(),
+            ctype: String::new(),
+            slot: Slot::Text { offset, capacity },
+            naming: portcullis_ebpf::Naming::Plain,
+        }
     }
 
     fn streams() -> Vec<Stream> {

@@ -47,7 +47,12 @@ fn raise_memlock() {
 pub fn create(spec: &MapSpec, ring: u32) -> Result<MapData, MapError> {
     let (kind, flags, entries) = match spec.kind {
         MapKind::MappedArray => (bpf_map_type::BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, spec.max_entries),
+        MapKind::Array => (bpf_map_type::BPF_MAP_TYPE_ARRAY, 0, spec.max_entries),
+        MapKind::PerCpuArray => (bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY, 0, spec.max_entries),
         MapKind::Hash => (bpf_map_type::BPF_MAP_TYPE_HASH, 0, spec.max_entries),
+        MapKind::PerCpuHash => (bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH, 0, spec.max_entries),
+        MapKind::LruHash => (bpf_map_type::BPF_MAP_TYPE_LRU_HASH, 0, spec.max_entries),
+        MapKind::LruPerCpuHash => (bpf_map_type::BPF_MAP_TYPE_LRU_PERCPU_HASH, 0, spec.max_entries),
         MapKind::RingBuf => (bpf_map_type::BPF_MAP_TYPE_RINGBUF, 0, ring),
     };
     let map = aya_obj::Map::new_from_params(kind as u32, spec.key_size, spec.value_size, entries, flags);
@@ -93,6 +98,8 @@ pub fn name(map: MapRef) -> String {
         MapRef::Counters => "pc_counters".to_owned(),
         MapRef::Ring => "pc_ring".to_owned(),
         MapRef::Span(probe) => format!("pc_span{}", probe % 100_000_000),
+        MapRef::Plugin(number) => format!("pc_map{}", number % 100_000_000),
+        MapRef::Scratch => "pc_scratch".to_owned(),
     }
 }
 

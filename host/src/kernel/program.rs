@@ -124,6 +124,10 @@ pub fn load<'m>(
             (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_RAW_TP), id)
         }
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
+        Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
+        Hook::PerfEvent { .. } => (bpf_prog_type::BPF_PROG_TYPE_PERF_EVENT, None, 0),
+        Hook::Host(_) => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
+        Hook::Fentry { function, .. } => return Err(LoadError::NoTracepoint(function.clone())),
     };
     let load = Load { kind, attach, btf_id, name: &program.name, insns: &insns };
     let error = match try_load(&load, None) {

@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_ebpf::{
     Kernel,
-    kernel::{Btf, SourceError},
+    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe},
 };
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -101,6 +101,32 @@ impl Kernel for RunningKernel {
 
     fn possible_cpus(&self) -> u32 {
         self.possible_cpus
+    }
+
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
+    fn functions(&self) -> Result<&[Function], SourceError> {
+        Ok(&[])
+    }
+
+    fn user_functions(&self, binary: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
+        Err(error(Path::new(binary), "there is no reader of programs"))
+    }
+
+    fn user_probes(&self, binary: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
+        Err(error(Path::new(binary), "there is no reader of programs"))
+    }
+
+    fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {
+        use std::os::unix::fs::MetadataExt as _;
+        // The number of a cgroup is that of its directory (kernfs).
+        match fs::metadata(path) {
+            Ok(directory) => Ok(Some(directory.ino())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(error(Path::new(path), e.to_string())),
+        }
     }
 }
 

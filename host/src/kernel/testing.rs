@@ -161,6 +161,7 @@ pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
             spec(MapRef::Ring, MapKind::RingBuf, 0, 0, 0),
             spec(MapRef::Span(0), MapKind::Hash, 4, size_of::<SpanEntry>() as u32, 64),
         ],
+        plugin_maps: Vec::new(),
         streams: vec![Stream { name: "calls".to_owned(), fields: Vec::new(), size: 16 }],
         probes: vec![Probe {
             name: "calls".to_owned(),

@@ -1,6 +1,6 @@
 //! Why a session did not come to be.
 
-use portcullis_ebpf::{Compiled, Hook, Program};
+use portcullis_ebpf::{Compiled, Hook, Program, output::Moment};
 
 use crate::kernel::{LoadError, MapError, attach::AttachError};
 
@@ -93,5 +93,19 @@ pub(super) fn point(hook: &Hook) -> String {
     match hook {
         Hook::TpBtf { name } => format!("rawtracepoint:{name}"),
         Hook::PerfTracepoint { category, name } => format!("tracepoint:{category}:{name}"),
+        Hook::Kprobe { function, returns: true, .. } => format!("kretprobe:{function}"),
+        Hook::Kprobe { function, offset: 0, .. } => format!("kprobe:{function}"),
+        Hook::Kprobe { function, offset, .. } => format!("kprobe:{function}+{offset}"),
+        Hook::Fentry { module, function, returns } => {
+            let kind = if *returns { "fexit" } else { "fentry" };
+            let module = module.as_ref().map(|module| format!("{module}:")).unwrap_or_default();
+            format!("{kind}:{module}{function}")
+        }
+        Hook::Uprobe { path, offset, returns, .. } => {
+            format!("{}:{path}:{offset:#x}", if *returns { "uretprobe" } else { "uprobe" })
+        }
+        Hook::PerfEvent { kind, config, .. } => format!("perf event {kind}:{config}"),
+        Hook::Host(Moment::Begin) => "begin".to_owned(),
+        Hook::Host(Moment::End) => "end".to_owned(),
     }
 }

@@ -7,6 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use aya::maps::MapData;
 use portcullis_ebpf::{Compiled, Kernel as _, MapRef, Program, processes::OWN};
 
 use super::{Config, Error, Plugin};
@@ -15,7 +16,7 @@ use crate::{
     kernel::{
         Counters, Gate, Grace, LoadError, MapError, Processes, Ring, RunningKernel, SysError,
         attach::{self, AttachError, Link},
-        processes,
+        map, processes,
         program::{self, LoadedProgram},
         spans::Spans,
     },
@@ -42,6 +43,8 @@ pub(super) struct PluginParts {
     pub(super) counters: Option<Counters>,
     pub(super) ring: Option<Ring>,
     pub(super) spans: BTreeMap<usize, Spans>,
+    /// The maps that its probes name, and scratch space.
+    pub(super) maps: BTreeMap<MapRef, MapData>,
     /// It was closed before the others.
     pub(super) closing: Option<Closing>,
 }
@@ -146,7 +149,7 @@ impl Drop for Parts {
 impl PluginParts {
     fn new(plugin: Plugin) -> Result<PluginParts, MapError> {
         let Plugin { name, compiled, ring: size } = plugin;
-        let (mut counters, mut ring, mut spans) = (None, None, BTreeMap::new());
+        let (mut counters, mut ring, mut spans, mut maps) = (None, None, BTreeMap::new(), BTreeMap::new());
         for spec in &compiled.maps {
             match spec.map {
                 MapRef::Counters => counters = Some(Counters::create(compiled.counters, spec.value_size)?),
@@ -154,11 +157,14 @@ impl PluginParts {
                 MapRef::Span(probe) => {
                     spans.insert(probe, Spans::create(spec)?);
                 }
+                MapRef::Plugin(_) | MapRef::Scratch => {
+                    maps.insert(spec.map, map::create(spec, 0)?);
+                }
                 // The session's, not the plugin's.
                 MapRef::Gate | MapRef::Processes => {}
             }
         }
-        Ok(PluginParts { name, compiled, programs: Vec::new(), counters, ring, spans, closing: None })
+        Ok(PluginParts { name, compiled, programs: Vec::new(), counters, ring, spans, maps, closing: None })
     }
 
     fn fd(&self, map: MapRef) -> Option<BorrowedFd<'_>> {
@@ -166,6 +172,7 @@ impl PluginParts {
             MapRef::Counters => self.counters.as_ref().map(Counters::fd),
             MapRef::Ring => self.ring.as_ref().map(|ring| ring.as_fd()),
             MapRef::Span(probe) => self.spans.get(&probe).map(Spans::fd),
+            MapRef::Plugin(_) | MapRef::Scratch => self.maps.get(&map).map(|map| map.fd().as_fd()),
             MapRef::Gate | MapRef::Processes => None,
         }
     }

@@ -62,6 +62,7 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
     match hook {
         Hook::TpBtf { .. } => tp_btf::attach(program),
         Hook::PerfTracepoint { category, name } => perf_tracepoint::attach(category, name, program, kernel),
+        other => Err(AttachError::NoTarget(other.mechanism().to_owned())),
     }
 }
 
@@ -85,7 +86,7 @@ pub fn detach(links: Vec<Link>) {
 mod tests {
     use std::os::fd::AsFd as _;
 
-    use portcullis_ebpf::kernel::Btf;
+    use portcullis_ebpf::kernel::{Btf, Features, Function, UserFunction, UserProbe};
 
     use super::*;
     use crate::kernel::{
@@ -115,6 +116,26 @@ mod tests {
 
         fn possible_cpus(&self) -> u32 {
             1
+        }
+
+        fn features(&self) -> Features {
+            unreachable!("attaching asks for no features")
+        }
+
+        fn functions(&self) -> Result<&[Function], SourceError> {
+            unreachable!("attaching lists nothing")
+        }
+
+        fn user_functions(&self, _: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
+            unreachable!("attaching lists nothing")
+        }
+
+        fn user_probes(&self, _: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
+            unreachable!("attaching lists nothing")
+        }
+
+        fn cgroup_id(&self, _: &str) -> Result<Option<u64>, SourceError> {
+            unreachable!("attaching asks for no cgroup")
         }
     }
 

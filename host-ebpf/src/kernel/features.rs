@@ -1,0 +1,36 @@
+//! What a kernel can do, as far as generated code depends on it. The host tries each; nothing here is told from a version.
+
+/// What a kernel can do. Where something is missing, the compiler takes another way, or says what the spec would need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Atomic operations that return the old value: exchange, compare and exchange. Since Linux 5.12.
+    pub atomic_fetch: bool,
+    /// bpf_for_each_map_elem(): `clear` and `len`. Since Linux 5.13.
+    pub for_each_element: bool,
+    /// Hash maps with keys of more than 512 bytes: whole stacks as keys. Since Linux 5.16.
+    pub large_keys: bool,
+    /// bpf_map_lookup_percpu_elem(): an aggregation as a value. Since Linux 5.19.
+    pub lookup_percpu: bool,
+    /// bpf_ktime_get_boot_ns(): `nsecs(boot)`. Since Linux 5.8.
+    pub time_boot: bool,
+    /// bpf_ktime_get_tai_ns(): `nsecs(tai)`. Since Linux 6.1.
+    pub time_tai: bool,
+    /// BPF_PROG_TYPE_KPROBE on functions of the kernel: CONFIG_KPROBES.
+    pub kprobe: bool,
+    /// BPF_TRACE_FENTRY and BPF_TRACE_FEXIT. Since Linux 5.5, where the architecture and the configuration have trampolines.
+    pub fentry: bool,
+}
+
+impl Features {
+    /// A kernel that can do everything.
+    pub const ALL: Features = Features {
+        atomic_fetch: true,
+        for_each_element: true,
+        large_keys: true,
+        lookup_percpu: true,
+        time_boot: true,
+        time_tai: true,
+        kprobe: true,
+        fentry: true,
+    };
+}
