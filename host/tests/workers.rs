@@ -69,8 +69,18 @@ fn spawn(wasm: Vec<u8>, said: &Arc<Said>) -> Worker {
 }
 
 fn streams() -> Vec<Stream> {
-    let int = Field { name: "n".into(), ctype: "u64".into(), slot: Slot::Int { offset: 24, size: 8, signed: false } };
-    let text = Field { name: "s".into(), ctype: "char[16]".into(), slot: Slot::Text { offset: 32, capacity: 16 } };
+    let int = Field {
+        name: "n".into(),
+        ctype: "u64".into(),
+        slot: Slot::Int { offset: 24, size: 8, signed: false },
+        naming: portcullis_ebpf::Naming::Plain,
+    };
+    let text = Field {
+        name: "s".into(),
+        ctype: "char[16]".into(),
+        slot: Slot::Text { offset: 32, capacity: 16 },
+        naming: portcullis_ebpf::Naming::Plain,
+    };
     vec![Stream { name: "events".into(), fields: vec![int, text], size: 48 }]
 }
 
