@@ -8,7 +8,7 @@ pub(crate) mod fixture;
 pub mod format;
 pub mod syscalls;
 
-pub use btf::Btf;
+pub use btf::{Btf, Modules, Types};
 pub use features::Features;
 
 /// A kernel: the running one, or a fixture in a test.
@@ -21,6 +21,17 @@ pub trait Kernel {
 
     /// The text of `events/CATEGORY/NAME/format`; `None` if there is no such tracepoint.
     fn tracepoint_format(&self, category: &str, name: &str) -> Result<Option<String>, SourceError>;
+
+    /// Its modules that describe their types (`/sys/kernel/btf/`), which [`Types`] reads when it needs them.
+    fn modules(&self) -> &Modules {
+        Modules::none()
+    }
+
+    /// The bytes of a module's BTF (`/sys/kernel/btf/MODULE`).
+    fn module_btf(&self, module: &str) -> Result<Vec<u8>, SourceError> {
+        let reason = "there is no such module, or it does not describe its types".to_owned();
+        Err(SourceError { what: format!("the BTF of kernel module {module}"), reason })
+    }
 
     /// CPUs that can ever be online.
     fn possible_cpus(&self) -> u32;
