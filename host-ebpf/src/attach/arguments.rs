@@ -1,12 +1,18 @@
 //! Arguments of attach points: what they are, where programs find them, and what format files say of them.
 
-use crate::kernel::{Kernel, SourceError, btf::Int, format};
+use crate::kernel::{
+    Kernel, SourceError,
+    btf::{Int, TypeId},
+    format,
+};
 
 /// An argument of an attach point: `args.NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Argument {
     pub(crate) name: String,
     pub(crate) ctype: String,
+    /// Its type, where the kernel's BTF has it.
+    pub(crate) typ: Option<TypeId>,
     pub(crate) value: ArgumentValue,
 }
 

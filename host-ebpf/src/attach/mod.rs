@@ -50,6 +50,30 @@ pub(crate) struct Target {
     pub(crate) site: Site,
     /// For a span, where it begins.
     pub(crate) entry: Option<Site>,
+    /// For a span that another key joins than the thread.
+    pub(crate) key: Option<SpanKey>,
+}
+
+/// What joins the entries and exits of a span: `key EXPR`, or `key ENTRY-EXPR .. EXIT-EXPR`. Each is a list with commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpanKey {
+    /// As seen at the entry, and where it begins in the attach point's text.
+    pub(crate) entry: (String, usize),
+    /// As seen at the exit.
+    pub(crate) exit: (String, usize),
+}
+
+/// What a program's context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ContextKind {
+    /// The record of a trace event.
+    Record,
+    /// 8-byte slots; those that BTF describes as pointers to structs are typed pointers for the verifier.
+    Slots,
+    /// A `struct pt_regs` at its beginning.
+    Registers,
+    /// Nothing.
+    Nothing,
 }
 
 /// A place where a probe half runs.
@@ -58,7 +82,14 @@ pub(crate) struct Site {
     pub(crate) hook: Hook,
     /// The hook serves all system calls; this half wants one.
     pub(crate) syscall: Option<u32>,
+    pub(crate) context: ContextKind,
+    /// The running task is the one that is traced: its process must be in scope.
+    pub(crate) task: bool,
+    /// What `func` says: a function's name; empty where none is traced.
+    pub(crate) function: String,
     pub(crate) arguments: Vec<Argument>,
+    /// `arg0`, `arg1` and so on.
+    pub(crate) positional: Vec<Argument>,
     /// What the traced call returns, at an exit.
     pub(crate) retval: Option<Argument>,
 }

@@ -1,6 +1,6 @@
 //! `rawtracepoint:NAME`: a tracepoint before its record is made, with the arguments that the kernel passes to it.
 
-use super::{Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target, select};
+use super::{Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Space, Target, select};
 use crate::{
     kernel::{Kernel, SourceError},
     output::Hook,
@@ -40,9 +40,18 @@ fn target(name: &str, kernel: &dyn Kernel) -> Target {
                 Some(int) => ArgumentValue::Int(place, int),
                 None => ArgumentValue::Other,
             };
-            Argument { name: argument.name, ctype: argument.ctype, value }
+            Argument { name: argument.name, ctype: argument.ctype, typ: Some(argument.id), value }
         })
-        .collect();
-    let site = Site { hook: Hook::TpBtf { name: name.to_owned() }, syscall: None, arguments, retval: None };
-    Target { point: format!("rawtracepoint:{name}"), site, entry: None }
+        .collect::<Vec<_>>();
+    let site = Site {
+        hook: Hook::TpBtf { name: name.to_owned() },
+        syscall: None,
+        context: ContextKind::Slots,
+        task: true,
+        function: String::new(),
+        positional: arguments.clone(),
+        arguments,
+        retval: None,
+    };
+    Target { point: format!("rawtracepoint:{name}"), site, entry: None, key: None }
 }

@@ -4,7 +4,7 @@
 //! call by its number: the perf tracepoints of system calls take 65 to 100 ms each to detach.
 
 use super::{
-    Argument, ArgumentValue, AttachError, Kind, Place, Site, Space, Target,
+    Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Space, Target,
     arguments::{pointer_space, read_format},
     select,
 };
@@ -36,7 +36,7 @@ impl Kind for SyscallSpan {
                 })
             };
             let entry = half("sys_enter_")?;
-            out.push(Target { point: format!("span:syscall:{name}"), site: half("sys_exit_")?, entry: Some(entry) });
+            out.push(Target { point: format!("span:syscall:{name}"), site: half("sys_exit_")?, entry: Some(entry), key: None });
         }
         Ok(out)
     }
@@ -61,8 +61,8 @@ pub(super) fn site(tracepoint: &str, kernel: &dyn Kernel) -> Result<Option<Site>
     if tracepoint.starts_with("sys_exit_") {
         // The raw tracepoint's second argument: `long ret`.
         let value = ArgumentValue::Int(Place::Slot(1), Int { size: 8, signed: true });
-        let ret = Argument { name: "ret".into(), ctype: "long".into(), value };
-        return Ok(Some(Site { hook, syscall: Some(number), arguments: vec![ret.clone()], retval: Some(ret) }));
+        let ret = Argument { name: "ret".into(), ctype: "long".into(), typ: None, value };
+        return Ok(Some(site_of(hook, name, number, vec![ret.clone()], Some(ret))));
     }
     let format = read_format("syscalls", tracepoint, kernel)?;
     let arguments = format.fields.iter().filter(|f| f.name != "__syscall_nr").take(6).enumerate();
@@ -74,7 +74,20 @@ pub(super) fn site(tracepoint: &str, kernel: &dyn Kernel) -> Result<Option<Site>
             // The file says 8 bytes of everything; the call itself looks at its own type.
             None => ArgumentValue::Int(place, kernel.btf().int(&field.ctype).unwrap_or(Int { size: 8, signed: false })),
         };
-        Argument { name: field.name.clone(), ctype: field.ctype.clone(), value }
+        Argument { name: field.name.clone(), ctype: field.ctype.clone(), typ: None, value }
     });
-    Ok(Some(Site { hook, syscall: Some(number), arguments: arguments.collect(), retval: None }))
+    Ok(Some(site_of(hook, name, number, arguments.collect(), None)))
+}
+
+fn site_of(hook: Hook, name: &str, number: u32, arguments: Vec<Argument>, retval: Option<Argument>) -> Site {
+    Site {
+        hook,
+        syscall: Some(number),
+        context: ContextKind::Slots,
+        task: true,
+        function: name.to_owned(),
+        arguments,
+        positional: Vec::new(),
+        retval,
+    }
 }

@@ -5,7 +5,7 @@
 //! describes as context.
 
 use super::{
-    Argument, ArgumentValue, AttachError, Kind, Place, Site, Target,
+    Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Target,
     arguments::{pointer_space, read_format},
     glob, select, syscall,
 };
@@ -55,12 +55,22 @@ fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, Sou
     if category == "syscalls"
         && let Some(site) = syscall::site(name, kernel)?
     {
-        return Ok(Target { point, site, entry: None });
+        return Ok(Target { point, site, entry: None, key: None });
     }
     let format = read_format(category, name, kernel)?;
     let hook = Hook::PerfTracepoint { category: category.to_owned(), name: name.to_owned() };
     let arguments = format.fields.iter().map(argument).collect();
-    Ok(Target { point, site: Site { hook, syscall: None, arguments, retval: None }, entry: None })
+    let site = Site {
+        hook,
+        syscall: None,
+        context: ContextKind::Record,
+        task: true,
+        function: String::new(),
+        arguments,
+        positional: Vec::new(),
+        retval: None,
+    };
+    Ok(Target { point, site, entry: None, key: None })
 }
 
 fn argument(field: &FormatField) -> Argument {
@@ -84,5 +94,5 @@ fn argument(field: &FormatField) -> Argument {
         FieldShape::Array(n) => format!("{}[{n}]", field.ctype),
         FieldShape::DataLoc | FieldShape::RelLoc => format!("{}[]", field.ctype),
     };
-    Argument { name: field.name.clone(), ctype, value }
+    Argument { name: field.name.clone(), ctype, typ: None, value }
 }
