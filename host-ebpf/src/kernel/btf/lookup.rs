@@ -54,12 +54,12 @@ impl Btf {
     /// have.
     pub fn find_type(&self, ctype: &str) -> Option<CType> {
         let written = text::parse(ctype)?;
-        let base = self.base_type(&written.words, true)?;
+        let base = self.by_words(&written.words, true)?;
         Some(CType { base, pointers: written.pointers, length: written.length, user: written.user })
     }
 
     /// A type by the words of its name; `whole`: not one that is only declared.
-    pub(super) fn base_type(&self, words: &[&str], whole: bool) -> Option<TypeId> {
+    pub(super) fn by_words(&self, words: &[&str], whole: bool) -> Option<TypeId> {
         let tagged = |name, kinds: &[Kind]| self.named(name, |kind| kinds.contains(&kind));
         let forward = |name, union| self.find(name, |t| !whole && t.kind == Kind::Forward && t.flag == union);
         match words {
@@ -96,7 +96,7 @@ impl Btf {
         let words = text::words(ctype);
         match text::base_type(&words) {
             Some((_, int)) => Some(int),
-            None => self.int_of(self.base_type(&words, true)?),
+            None => self.int_of(self.by_words(&words, true)?),
         }
     }
 

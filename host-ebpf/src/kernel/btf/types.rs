@@ -67,8 +67,8 @@ impl<'k> Types<'k> {
     /// A type by its C text, as [`Btf::find_type`]; also of a struct or union that is declared and nowhere defined.
     pub fn find_type(self, ctype: &str) -> Option<CType> {
         let written = text::parse(ctype)?;
-        let whole = self.files().find_map(|btf| btf.base_type(&written.words, true));
-        let base = whole.or_else(|| self.files().find_map(|btf| btf.base_type(&written.words, false)))?;
+        let whole = self.files().find_map(|btf| btf.by_words(&written.words, true));
+        let base = whole.or_else(|| self.files().find_map(|btf| btf.by_words(&written.words, false)))?;
         Some(CType { base, pointers: written.pointers, length: written.length, user: written.user })
     }
 
@@ -82,7 +82,7 @@ impl<'k> Types<'k> {
         }
         let name = btf.ctype(id);
         let words = text::words(&name);
-        Some(self.files().find_map(|btf| btf.base_type(&words, true)).unwrap_or(id))
+        Some(self.files().find_map(|btf| btf.by_words(&words, true)).unwrap_or(id))
     }
 
     /// What a type is, as [`Btf::shape`].
