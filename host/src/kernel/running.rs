@@ -1,16 +1,18 @@
 //! The kernel that runs here, for the compiler: its types, tracepoints and CPUs.
 
 use std::{
-    fs, io,
+    fs::{self, FileType},
+    io,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use portcullis_ebpf::{
     Kernel,
-    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe},
+    kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe},
 };
 
+/// Beside it are the files of the modules (kernel/bpf/btf.c), since Linux 5.11.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 /// Where tracefs is mounted: by itself, or below debugfs on older systems.
@@ -20,6 +22,9 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 #[derive(Debug)]
 pub struct RunningKernel {
     btf: Btf,
+    /// Where `btf` was read.
+    btf_path: PathBuf,
+    modules: OnceLock<Modules>,
     possible_cpus: u32,
     tracefs: Vec<PathBuf>,
     tracepoints: OnceLock<Result<Vec<(String, String)>, SourceError>>,
@@ -42,7 +47,14 @@ impl RunningKernel {
         })?;
         let text = fs::read_to_string(possible_cpus).map_err(|e| error(possible_cpus, e.to_string()))?;
         let count = cpus(&text).ok_or_else(|| error(possible_cpus, format!("`{}` is no list of CPUs", text.trim())))?;
-        Ok(RunningKernel { btf: Btf::parse(bytes)?, possible_cpus: count, tracefs, tracepoints: OnceLock::new() })
+        Ok(RunningKernel {
+            btf: Btf::parse(bytes)?,
+            btf_path: btf.to_owned(),
+            modules: OnceLock::new(),
+            possible_cpus: count,
+            tracefs,
+            tracepoints: OnceLock::new(),
+        })
     }
 
     /// The directory `events/` of tracefs.
@@ -79,6 +91,21 @@ impl RunningKernel {
 impl Kernel for RunningKernel {
     fn btf(&self) -> &Btf {
         &self.btf
+    }
+
+    fn modules(&self) -> &Modules {
+        // The kernel's own file was read there. Should the list fail all the same, its types are those that there are.
+        self.modules.get_or_init(|| {
+            let mut names = self.btf_path.parent().and_then(|path| files(path).ok()).unwrap_or_default();
+            names.retain(|name| self.btf_path.file_name().is_none_or(|own| own != name.as_str()));
+            Modules::new(names)
+        })
+    }
+
+    fn module_btf(&self, module: &str) -> Result<Vec<u8>, SourceError> {
+        let path = self.btf_path.with_file_name(module);
+        // The module may have been unloaded since the list was made.
+        fs::read(&path).map_err(|e| error(&path, e.to_string()))
     }
 
     fn tracepoints(&self) -> Result<&[(String, String)], SourceError> {
@@ -136,11 +163,20 @@ fn error(what: &Path, reason: impl Into<String>) -> SourceError {
 
 /// The names of the directories in a directory.
 fn directories(path: &Path) -> Result<Vec<String>, SourceError> {
+    names(path, FileType::is_dir)
+}
+
+/// The names of the files in a directory.
+fn files(path: &Path) -> Result<Vec<String>, SourceError> {
+    names(path, FileType::is_file)
+}
+
+fn names(path: &Path, wanted: impl Fn(&FileType) -> bool) -> Result<Vec<String>, SourceError> {
     let fail = |e: io::Error| error(path, e.to_string());
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        if entry.file_type().map_err(fail)?.is_dir() {
+        if wanted(&entry.file_type().map_err(fail)?) {
             names.extend(entry.file_name().into_string());
         }
     }
@@ -156,6 +192,8 @@ fn cpus(text: &str) -> Option<u32> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use portcullis_ebpf::kernel::Types;
+
     use super::*;
 
     /// Lists of CPUs as the kernel writes them.
@@ -214,5 +252,33 @@ mod tests {
         check("sched", "..", None);
         check("sched/sched_switch", "..", None);
         check("", "sched_switch", None);
+    }
+    /// The modules are the files beside the kernel's own; each is read when something is not in those before it.
+    #[test]
+    fn modules() {
+        let Ok(btf) = fs::read(BTF) else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir_all(path("btf/directory")).unwrap();
+        fs::write(path("btf/vmlinux"), btf).unwrap();
+        fs::write(path("btf/zram"), "nonsense").unwrap();
+        fs::write(path("btf/kvm"), "").unwrap();
+        fs::write(path("possible"), "0").unwrap();
+        let kernel = RunningKernel::at(&path("btf/vmlinux"), &path("possible"), vec![]).unwrap();
+        let types = Types::new(&kernel);
+        assert_eq!(types.modules().collect::<Vec<_>>(), ["kvm", "zram"]);
+        assert!(types.find_type("struct task_struct").is_some());
+        assert_eq!(types.failures().count(), 0);
+        assert_eq!(types.find_type("struct no_such_struct"), None);
+        let reasons: Vec<String> = types.failures().map(ToString::to_string).collect();
+        assert_eq!(
+            reasons,
+            [
+                "the BTF of kernel module kvm: the file is empty",
+                "the BTF of kernel module zram: it begins with 0x6f6e, not with 0xeb9f"
+            ]
+        );
+        fs::remove_file(path("btf/kvm")).unwrap();
+        assert_eq!(kernel.module_btf("kvm").unwrap_err().what, path("btf/kvm").display().to_string());
     }
 }
