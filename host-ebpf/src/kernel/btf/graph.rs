@@ -204,9 +204,9 @@ impl<'b> Type<'b> {
         Some(Int { size, signed })
     }
 
-    /// Is it an integer of that width and sign, all of whose bits count?
+    /// Is it an integer of that width and sign, all of whose bits count, and no character?
     pub(super) fn is_whole(&self, int: Int) -> bool {
-        self.kind == Kind::Int && self.int() == Some(int) && !self.is_bool() && self.narrow().is_none()
+        self.kind == Kind::Int && self.int() == Some(int) && !self.is_bool() && self.narrow().is_none() && self.name() != "char"
     }
 
     fn shape(&self) -> Option<Shape> {

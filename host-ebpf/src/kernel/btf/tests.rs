@@ -254,7 +254,7 @@ fn types_by_text() {
     check("u32", Some(("u32", 0, None, false)));
     // No typedef of the kernel: a language's own name for a width.
     check("uint16", Some(("unsigned short", 0, None, false)));
-    check("int8", Some(("char", 0, None, false)));
+    check("int8", Some(("signed char", 0, None, false)));
     check("pid_t", Some(("pid_t", 0, None, false)));
     check("struct sock *", Some(("struct sock", 1, None, false)));
     check(" const  struct sock*const *restrict ", Some(("struct sock", 2, None, false)));

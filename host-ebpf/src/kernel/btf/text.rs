@@ -5,7 +5,7 @@ use super::Int;
 /// Words that change nothing about the width of a type, among them the annotations that format files keep.
 const QUALIFIERS: [&str; 9] = ["const", "volatile", "restrict", "register", "__user", "__kernel", "__rcu", "__percpu", "__iomem"];
 
-/// Base types as compilers write them into debug information, and as people do (and clang too, but for the last).
+/// Base types as compilers write them into debug information, and as people and clang do.
 pub(super) const SPELLINGS: [(&str, &str); 8] = [
     ("_Bool", "bool"),
     ("long int", "long"),
