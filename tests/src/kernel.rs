@@ -279,18 +279,3 @@ fn row(streams: &[Stream], bytes: &[u8]) -> (String, Vec<String>) {
     });
     (stream.name.clone(), fields.collect())
 }
-
-/// Has the kernel verify programs, and throws them away.
-pub fn load(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options) {
-    let mut plugins = Vec::new();
-    // Plugin n has bit n.
-    for bit in 0..options.gate.unwrap_or(0) {
-        let empty = compile(kernel, &[], &Options { gate: Some(bit), ..options.clone() });
-        plugins.push(Plugin { name: format!("empty{bit}"), compiled: empty, ring: 4096 });
-    }
-    plugins.push(Plugin { name: "test".into(), compiled, ring: 1 << 20 });
-    let tracker = scope::trackers(kernel).expect("trackers can be made");
-    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
-    let session = Compiled::new(plugins, config).expect("the session is sound");
-    session.load(kernel).unwrap_or_else(|e| panic!("{e}"));
-}

@@ -6,6 +6,9 @@
 
 pub mod foreign;
 pub mod kernel;
+pub mod machine;
+pub mod matrix;
+pub mod specs;
 pub mod watch;
 
 use std::{

@@ -6,10 +6,10 @@
 use std::{fs, path::Path};
 
 use portcullis::kernel::RunningKernel;
-use portcullis_ebpf::{Options, ProbeSpec, Scope};
+use portcullis_ebpf::ProbeSpec;
 use portcullis_tests::{
     kernel::{self, Workloads},
-    lock,
+    lock, matrix, specs,
 };
 
 const LINE: &str = "----\n";
@@ -89,32 +89,7 @@ fn spans() {
 #[test]
 fn specs_load() {
     let Some(_lock) = lock() else { return };
-    let running = RunningKernel::open().unwrap();
-    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-ebpf/tests/specs");
-    let mut loaded = 0;
-    for file in ["shapes.spec", "listings.spec"] {
-        for case in fs::read_to_string(specs.join(file)).unwrap().split(PART) {
-            let (input, _) = case.split_once(LINE).unwrap();
-            let mut probes: Vec<ProbeSpec> = Vec::new();
-            for (word, rest) in words(input) {
-                match (word.as_str(), probes.last_mut()) {
-                    ("probe", _) => probes.push(ProbeSpec { name: rest, ..ProbeSpec::default() }),
-                    ("attach", Some(probe)) => probe.attach.push(rest),
-                    ("when", Some(probe)) => probe.when = Some(rest),
-                    ("body", Some(probe)) => probe.body = rest,
-                    ("optional", Some(probe)) => probe.optional = true,
-                    _ => {}
-                }
-            }
-            for gate in [Some(0), Some(63), None] {
-                for scope in [Scope::System, Scope::Marked] {
-                    let options = Options { gate, scope, ..Options::default() };
-                    let compiled = kernel::compile(&running, &probes, &options);
-                    kernel::load(&running, compiled, &options);
-                    loaded += 1;
-                }
-            }
-        }
-    }
-    assert!(loaded > 50, "{loaded}");
+    let column = matrix::check(&RunningKernel::open().unwrap(), &specs::directory());
+    assert_eq!(column.refusals, []);
+    assert!(column.programs > 50, "{column}");
 }

@@ -3,6 +3,7 @@
 //! They work in a fresh clone and fetch what they need; `cargo xtask help` lists them.
 
 mod examples;
+mod kernels;
 mod place;
 mod plugins;
 mod process;
@@ -34,6 +35,11 @@ const TASKS: &[Task] = &[
         name: "seed",
         about: "run the seed experiment: what the gate is for, measured with it and without it",
         run: seed::run,
+    },
+    Task {
+        name: "kernels",
+        about: "load every test program on this kernel and on others, 5.10 to 7.2, in virtual machines",
+        run: kernels::run,
     },
     Task {
         name: "plugins",

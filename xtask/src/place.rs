@@ -22,7 +22,7 @@ impl Place {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().context("xtask/ has no parent directory")?.to_owned();
         let metadata = output(cargo(&root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
-        let target = target_directory(&metadata).context("`cargo metadata` names no target directory")?;
+        let target = json_path(&metadata, "target_directory").context("`cargo metadata` names no target directory")?;
         Ok(Place { root, target })
     }
 
@@ -42,9 +42,9 @@ impl Place {
     }
 }
 
-/// The value of `target_directory` in what `cargo metadata` prints.
-fn target_directory(metadata: &str) -> Option<PathBuf> {
-    let (_, rest) = metadata.split_once(r#""target_directory":""#)?;
+/// The first value of a key in what cargo prints as JSON.
+pub(crate) fn json_path(text: &str, key: &str) -> Option<PathBuf> {
+    let (_, rest) = text.split_once(&format!(r#""{key}":""#))?;
     let mut path = String::new();
     let mut characters = rest.chars();
     loop {
@@ -70,12 +70,12 @@ pub(crate) fn is_fresh(output: &Path, inputs: &[&Path]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::target_directory;
+    use super::json_path;
 
     /// The target directory is read from cargo's metadata, escapes included.
     #[test]
     fn metadata() {
-        let find = |text: &str| target_directory(text).map(|path| path.display().to_string());
+        let find = |text: &str| json_path(text, "target_directory").map(|path| path.display().to_string());
         assert_eq!(find(r#"{"a":1,"target_directory":"/x/y z","b":2}"#).as_deref(), Some("/x/y z"));
         assert_eq!(find(r#"{"target_directory":"/x\"y\\z"}"#).as_deref(), Some(r#"/x"y\z"#));
         assert_eq!(find(r#"{"target_directory":"/x"#), None);

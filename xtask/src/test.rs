@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::{
-    examples,
+    examples, kernels,
     place::Place,
     plugins::{self, PROFILE, TARGET},
     process::{cargo, is_root, run as execute, say},
@@ -39,7 +39,17 @@ pub(crate) fn run(place: &Place) -> Result<()> {
     plugins::run(place)?;
     examples::run(place)?;
 
-    execute(&mut plugins::native(place, "test")?)
+    execute(&mut plugins::native(place, "test")?)?;
+
+    match kernels::prepare(place) {
+        Ok(prepared) => kernels::check(place, &prepared),
+        // Where they can't be had, a person has tested this kernel; a CI has not done what it is for.
+        Err(error) if std::env::var_os("CI").is_none() => {
+            say(&format!("warning: the other kernels were left out: {error:#}"));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Tests of the kernel leave themselves out where they can't run; a CI that does not run them has tested nothing.

@@ -1,5 +1,5 @@
 //! The tools of other languages, pinned, from their registries, in `target/tools`. Nothing is installed outside of it but, by
-//! root, the distribution's python3-venv where that is missing.
+//! root, the distribution's python3-venv and qemu-system-x86 where they are missing.
 
 use std::{
     fs,
@@ -20,6 +20,8 @@ const WIT_BINDGEN: &str = "0.61.1";
 const ZIGLANG: &str = "0.15.2";
 /// Python plugins.
 const COMPONENTIZE_PY: &str = "0.25.1";
+/// Debian's and Ubuntu's packages.
+const APT: &str = "/usr/bin/apt-get";
 
 /// Has `cargo SUBCOMMAND`, which a component of the toolchain brings, installed if it is not there: a minimal toolchain lacks it.
 pub(crate) fn component(place: &Place, component: &str, subcommand: &str) -> Result<()> {
@@ -61,19 +63,36 @@ fn environment(place: &Place, root: &Path) -> Result<()> {
     let venv = |directory: &Path| run(command("python3", &place.root).args(["-m", "venv"]).arg(directory));
     let Err(error) = venv(root) else { return Ok(()) };
     // Debian and Ubuntu ship Python without what `venv` needs.
-    let apt = Path::new("/usr/bin/apt-get");
-    if !apt.exists() || !is_root() {
+    if !Path::new(APT).exists() || !is_root() {
         return Err(error)
             .context("the examples need Python 3.10 or later with venv: `sudo apt-get install python3 python3-venv`");
     }
     remove(root)?;
-    run(Command::new(apt).args(["-q", "update"]))?;
-    run(Command::new(apt).args(["-q", "install", "-y", "python3", "python3-venv"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    install(&["python3", "python3-venv"])?;
     venv(root)
 }
 
+/// The program that runs other kernels.
+pub(crate) fn qemu(place: &Place) -> Result<String> {
+    let qemu = "qemu-system-x86_64";
+    let Err(error) = output(command(qemu, &place.root).arg("--version")) else { return Ok(qemu.to_owned()) };
+    let package = "qemu-system-x86";
+    if !Path::new(APT).exists() || !is_root() {
+        return Err(error).with_context(|| format!("{qemu} is missing: `sudo apt-get install {package}`"));
+    }
+    install(&["--no-install-recommends", package])?;
+    output(command(qemu, &place.root).arg("--version"))?;
+    Ok(qemu.to_owned())
+}
+
+/// Installs packages of the distribution.
+fn install(packages: &[&str]) -> Result<()> {
+    run(Command::new(APT).args(["-q", "update"]))?;
+    run(Command::new(APT).args(["-q", "install", "-y"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
 /// Does `install` into a directory unless it was done to its end before.
-fn once(root: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn once(root: &Path, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let done = root.join(".complete");
     if done.exists() {
         return Ok(());

@@ -177,6 +177,12 @@ fn kind_of(point: &str) -> Result<(&'static dyn Kind, &str), AttachError> {
     })
 }
 
+/// The name of the kind that an attach point begins with, which may be written in its short form; `None` if there is no such kind.
+pub fn kind_name(point: &str) -> Option<&'static str> {
+    let (kind, _) = kind_of(point.trim()).ok()?;
+    kind.names().first().copied()
+}
+
 /// An attach point as `portcullis probes` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Listed {

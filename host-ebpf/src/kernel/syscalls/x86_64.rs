@@ -374,6 +374,8 @@ pub(super) const NUMBERS: &[(&str, u32)] = &[
     ("open_tree_attr", 467),
     ("file_getattr", 468),
     ("file_setattr", 469),
+    ("listns", 470),
+    ("rseq_slice_yield", 471),
 ];
 
 /// Names of the manual pages (the table's first column) and of the tracepoints, where they differ.

@@ -1,0 +1,59 @@
+//! The first process of a virtual machine that has no other: it mounts what the tests need, and ends the machine.
+
+use std::{
+    ffi::CString,
+    fs::{self, File, OpenOptions},
+    io,
+};
+
+/// Source and type, and where.
+const MOUNTS: [(&str, &str); 9] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("bpf", "/sys/fs/bpf"),
+    ("cgroup2", "/sys/fs/cgroup"),
+];
+
+/// The machine of which this process is the first.
+#[derive(Debug)]
+pub struct Machine(());
+
+impl Machine {
+    /// Makes the machine ready; `None` if this process is not the first, and the machine somebody's.
+    pub fn take() -> io::Result<Option<Machine>> {
+        if std::process::id() != 1 {
+            return Ok(None);
+        }
+        for (kind, at) in MOUNTS {
+            mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
+        }
+        Ok(Some(Machine(())))
+    }
+
+    /// The line to who started it: the second serial port.
+    pub fn line(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open("/dev/ttyS1")
+    }
+
+    /// Ends it.
+    pub fn end(self) -> io::Result<()> {
+        rustix::fs::sync();
+        Ok(rustix::system::reboot(rustix::system::RebootCommand::Restart)?)
+    }
+}
+
+fn mount(kind: &str, at: &str) -> io::Result<()> {
+    // Those in other file systems are there, made by the kernel.
+    if !fs::exists(at)? {
+        fs::create_dir_all(at)?;
+    }
+    let (kind, at) = (CString::new(kind)?, CString::new(at)?);
+    // SAFETY: the three strings end with zero and live through the call; no file system here takes data.
+    let done = unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,191 @@
+//! The kernel matrix: what kernels from old to new, this machine's and others in virtual machines, make of every test program.
+//!
+//! The kernels, their way here and the virtual machines are in the files of this directory; what is checked inside is the program
+//! `kernel-check`, `tests/src/bin/kernel-check.rs`.
+
+mod column;
+mod fetch;
+mod image;
+mod vm;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    place::{Place, json_path},
+    plugins,
+    process::{command, is_root, output, run as execute, say},
+    quickstart::{missing, mount_tracefs},
+    tools,
+};
+use column::Column;
+
+/// Checks a kernel, and is the first process of the machines.
+const CHECK: &str = "kernel-check";
+/// The programs that the machines have.
+const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
+/// The tests of crate `tests` that they run.
+const TESTS: [&str; 1] = ["language"];
+/// What these read, from the root of the checkout.
+const DATA: [&str; 2] = ["host-ebpf/tests/specs", "tests/language"];
+/// Where the machines have the list of the tests' executables.
+const LIST: &str = "/tests";
+/// Where the table is kept, behind this line and before the next comment.
+const DOCUMENT: (&str, &str, &str) = ("docs/kernels.md", "<!-- cargo xtask kernels -->\n", "<!-- end -->\n");
+
+/// Kernels and what runs them.
+pub(crate) struct Prepared {
+    kernels: Vec<fetch::Kernel>,
+    qemu: String,
+}
+
+/// Runs all of it and prints the table; with UPDATE_EXPECT=1 also into docs/kernels.md.
+pub(crate) fn run(place: &Place) -> Result<()> {
+    check(place, &prepare(place)?)
+}
+
+/// The kernels, and the program that runs them.
+///
+/// # Errors
+/// They are not here and can't be had.
+pub(crate) fn prepare(place: &Place) -> Result<Prepared> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!("the kernels are those of Linux on x86-64, and this is another machine");
+    }
+    Ok(Prepared { qemu: tools::qemu(place)?, kernels: fetch::all(place)? })
+}
+
+/// Has every kernel load every test program.
+///
+/// # Errors
+/// A kernel refuses one.
+pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
+    let mut build = plugins::native(place, "build")?;
+    PROGRAMS.iter().for_each(|program| {
+        build.args(["--bin", program]);
+    });
+    execute(&mut build)?;
+    let tests = tests(place)?;
+
+    let mut columns = Vec::new();
+    mount_tracefs(place);
+    match missing(is_root(), Path::exists).as_slice() {
+        [] => columns.push(here(place, &tests)?),
+        missing => say(&format!("warning: this machine's own kernel is left out:\n  - {}", missing.join("\n  - "))),
+    }
+    let image = make_image(place, &tests)?;
+    for kernel in &prepared.kernels {
+        columns.push(vm::check(place, &prepared.qemu, kernel, &image)?);
+    }
+    columns.sort_by_key(|column| fetch::numbers(&column.release));
+
+    let table = column::table(&columns);
+    show(&table);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        update(&place.root.join(DOCUMENT.0), &table)?;
+    }
+    if let Some(idle) = columns.iter().find(|column| column.programs == 0) {
+        bail!("Linux {} loaded no program at all", idle.release);
+    }
+    let refusals: Vec<String> = columns.iter().flat_map(Column::refusals).collect();
+    if !refusals.is_empty() {
+        bail!("programs were refused:\n\n{}", refusals.join("\n\n"));
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout)]
+fn show(table: &str) {
+    println!("{table}");
+}
+
+/// Builds [`TESTS`]; their executables.
+fn tests(place: &Place) -> Result<Vec<PathBuf>> {
+    let build = || -> Result<Command> {
+        let mut build = plugins::native(place, "test")?;
+        build.arg("--no-run");
+        TESTS.iter().for_each(|test| {
+            build.args(["--test", test]);
+        });
+        Ok(build)
+    };
+    execute(&mut build()?)?;
+    let messages = output(build()?.arg("--message-format=json"))?;
+    let tests: Vec<PathBuf> = messages.lines().filter_map(|line| json_path(line, "executable")).collect();
+    // The programs that they run are built with them.
+    let tests: Vec<PathBuf> = tests.into_iter().filter(|path| path.parent().is_some_and(|dir| dir.ends_with("deps"))).collect();
+    if tests.len() != TESTS.len() {
+        bail!("cargo names {} executables for {} tests", tests.len(), TESTS.len());
+    }
+    Ok(tests)
+}
+
+/// What `kernel-check` reads: a line an executable.
+fn list(tests: &[PathBuf]) -> Vec<u8> {
+    tests.iter().flat_map(|path| [path.as_os_str().as_encoded_bytes(), b"\n"].concat()).collect()
+}
+
+/// The column of this machine's kernel.
+fn here(place: &Place, tests: &[PathBuf]) -> Result<Column> {
+    let path = place.target.join("kernels/tests");
+    fs::write(&path, list(tests)).with_context(|| format!("can't write {}", path.display()))?;
+    // Refusals fail it, and are in what it prints.
+    let output = command(release(place, CHECK), &place.root).arg(path).output().with_context(|| format!("can't run {CHECK}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Column::parse(&text).with_context(|| {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        format!("{CHECK} ended with {} on this machine's kernel\n{}", output.status, errors.trim_end())
+    })
+}
+
+fn release(place: &Place, program: &str) -> PathBuf {
+    place.target.join("release").join(program)
+}
+
+/// What the machines begin with: everything where it is here, so that tests find it.
+fn make_image(place: &Place, tests: &[PathBuf]) -> Result<PathBuf> {
+    let mut image = image::Image::default();
+    image.link(Path::new("/init"), &release(place, CHECK))?;
+    for program in PROGRAMS.iter().map(|program| release(place, program)).chain(tests.iter().cloned()) {
+        image.program(&program)?;
+    }
+    DATA.iter().try_for_each(|data| image.copy(&place.root.join(data)))?;
+    image.file(Path::new(LIST), list(tests))?;
+    // A file that workloads open, as every machine has it.
+    image.file(Path::new("/etc/hostname"), b"machine\n".to_vec())?;
+    let path = place.target.join("kernels/initramfs");
+    fs::write(&path, image.bytes()).with_context(|| format!("can't write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Puts the table where the document has the old one.
+fn update(document: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(document).with_context(|| format!("can't read {}", document.display()))?;
+    let text = replaced(&text, table).with_context(|| format!("{} has no place for the table", document.display()))?;
+    fs::write(document, text).with_context(|| format!("can't write {}", document.display()))
+}
+
+fn replaced(text: &str, table: &str) -> Option<String> {
+    let (_, begin, end) = DOCUMENT;
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{table}\n{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replaced;
+
+    /// The table goes between its two lines, and nothing else changes.
+    #[test]
+    fn document() {
+        let text = "a\n<!-- cargo xtask kernels -->\nold\n<!-- end -->\nb\n";
+        assert_eq!(replaced(text, "new\n").as_deref(), Some("a\n<!-- cargo xtask kernels -->\n\nnew\n\n<!-- end -->\nb\n"));
+        assert_eq!(replaced("a\n<!-- end -->\n", "new"), None);
+    }
+}
