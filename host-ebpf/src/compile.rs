@@ -67,18 +67,19 @@ impl Unit {
             let (checked, reads) = check::check(spec, parsed, target)?;
             self.plan.add(index, target, checked).map_err(|e| unplanned(spec, e))?;
             self.add_reads(spec, reads);
-            self.needs.attach.push(AttachNeed { point: target.point.clone(), probe: spec.name.clone() });
+            let need = AttachNeed { point: target.point.clone(), probe: spec.name.clone() };
+            // A point may be in several places, which all have its name.
+            if self.needs.attach.last() != Some(&need) {
+                self.needs.attach.push(need);
+            }
         }
         let mut mechanisms: Vec<&str> =
             targets.iter().flat_map(|t| t.entry.iter().chain([&t.site])).map(|s| s.hook.mechanism()).collect();
         mechanisms.sort_unstable();
         mechanisms.dedup();
-        self.probes.push(Probe {
-            name: spec.name.clone(),
-            attach: targets.into_iter().map(|t| t.point).collect(),
-            span,
-            mechanism: mechanisms.join("+"),
-        });
+        let mut attach: Vec<String> = targets.into_iter().map(|t| t.point).collect();
+        attach.dedup();
+        self.probes.push(Probe { name: spec.name.clone(), attach, span, mechanism: mechanisms.join("+") });
         Ok(())
     }
 
@@ -94,7 +95,7 @@ impl Unit {
         let mut seen = HashSet::new();
         for (i, text) in spec.attach.iter().enumerate() {
             match attach::expand(text, kernel) {
-                Ok(found) => targets.extend(found.into_iter().filter(|t| seen.insert(t.point.clone()))),
+                Ok(found) => targets.extend(found.into_iter().filter(|t| seen.insert((t.point.clone(), t.site.hook.clone())))),
                 Err(error) => {
                     let error = Diagnostic {
                         probe: spec.name.clone(),

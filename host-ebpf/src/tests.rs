@@ -117,6 +117,12 @@ fn shapes() {
     check_file(&data("shapes.spec"), false);
 }
 
+/// Every kind of attach point: where its probes run.
+#[test]
+fn kinds() {
+    check_file(&data("kinds.spec"), false);
+}
+
 /// What is wrong with specs, where, and what would be right.
 #[test]
 fn errors() {
@@ -177,7 +183,7 @@ fn garbled_specs() {
         random ^= random << 17;
         random as usize % below.max(1)
     };
-    for file in ["shapes.spec", "errors.spec", "listings.spec"] {
+    for file in ["shapes.spec", "kinds.spec", "errors.spec", "listings.spec"] {
         for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
             let (specs, options) = parse(case.split_once(LINE).unwrap().0);
             for _ in 0..100 {

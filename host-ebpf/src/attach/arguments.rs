@@ -32,8 +32,22 @@ pub(crate) enum ArgumentValue {
         offset: u32,
         relative: bool,
     },
+    /// A number that is the same at every hit.
+    Constant(i64, Int),
+    /// In the memory of the process, at an address made of its registers.
+    Memory(Address, Int),
     /// A type that this version of the language can't hold.
     Other,
+}
+
+/// An address in the memory of a process: `base + index * scale + displacement`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address {
+    /// A register, by its offset in the context.
+    pub(crate) base: Option<u32>,
+    /// A register, by its offset in the context, and its factor: 1, 2, 4 or 8.
+    pub(crate) index: Option<(u32, u8)>,
+    pub(crate) displacement: i64,
 }
 
 /// Where an integer stands.

@@ -3,14 +3,23 @@
 //! A target says at which hooks its probe's program halves run and where that code finds its arguments.
 
 mod arguments;
+mod event;
+mod fentry;
+mod function;
 pub mod glob;
+mod kprobe;
+mod moment;
 mod rawtracepoint;
+mod span;
 mod syscall;
+mod timer;
 mod tracepoint;
+mod uprobe;
+mod usdt;
 
 use std::ops::Range;
 
-pub(crate) use arguments::{Argument, ArgumentValue, Place, Space};
+pub(crate) use arguments::{Address, Argument, ArgumentValue, Place, Space};
 
 use crate::{
     diagnostic::suggest,
@@ -29,11 +38,37 @@ pub(crate) trait Kind: Sync {
     /// The targets that `rest`, what stands behind `KIND:`, names on this kernel. A pattern without a match is an error.
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError>;
 
-    /// All targets that fit the pattern of `probes`, as the texts behind `KIND:`.
-    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError>;
+    /// What this kernel lacks for the whole kind, and what would do instead of `KIND:rest`.
+    fn lacking(&self, _rest: &str, _kernel: &dyn Kernel) -> Option<AttachError> {
+        None
+    }
+
+    /// What `probes` lists of those that fit the pattern of what stands behind `KIND:`.
+    fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError>;
 }
 
-const KINDS: [&dyn Kind; 3] = [&tracepoint::Tracepoint, &rawtracepoint::RawTracepoint, &syscall::SyscallSpan];
+const KINDS: [&dyn Kind; 20] = [
+    &tracepoint::Tracepoint,
+    &rawtracepoint::RawTracepoint,
+    &syscall::SyscallSpan,
+    &kprobe::Kprobe,
+    &kprobe::Kretprobe,
+    &fentry::Fentry,
+    &fentry::Fexit,
+    &uprobe::Uprobe,
+    &uprobe::Uretprobe,
+    &usdt::Usdt,
+    &timer::Profile,
+    &timer::Interval,
+    &event::Software,
+    &event::Hardware,
+    &moment::Begin,
+    &moment::End,
+    &span::KprobeSpan,
+    &span::FentrySpan,
+    &span::UprobeSpan,
+    &span::TracepointSpan,
+];
 
 /// How each kind is written.
 #[cfg(test)]
@@ -94,6 +129,22 @@ pub(crate) struct Site {
     pub(crate) retval: Option<Argument>,
 }
 
+impl Site {
+    /// A place of which no arguments are known.
+    fn new(hook: Hook, context: ContextKind, function: &str) -> Site {
+        Site {
+            hook,
+            syscall: None,
+            context,
+            task: true,
+            function: function.to_owned(),
+            arguments: Vec::new(),
+            positional: Vec::new(),
+            retval: None,
+        }
+    }
+}
+
 /// An attach point that can't be.
 #[derive(Debug)]
 pub(crate) struct AttachError {
@@ -135,17 +186,55 @@ impl AttachError {
 /// The targets of one attach text, which may be a list with commas and have wildcards; each once, in the kernel's order.
 pub(crate) fn expand(text: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
     let mut out: Vec<Target> = Vec::new();
-    let mut start = 0;
-    for part in text.split(',') {
-        let lead = part.len() - part.trim_start().len();
-        let at = start + lead;
-        start += part.len() + 1;
-        let point = part.trim();
+    for part in parts(text) {
+        let point = text[part.clone()].trim();
+        let at = part.start + (text[part.clone()].len() - text[part].trim_start().len());
         let (kind, rest) = kind_of(point).map_err(|e| shifted(e, at))?;
         let rest_at = at + (point.len() - rest.len());
-        out.extend(kind.expand(rest, kernel).map_err(|e| shifted(e, rest_at))?);
+        if let Some(error) = kind.lacking(rest, kernel) {
+            return Err(shifted(error, rest_at));
+        }
+        let found = kind.expand(rest, kernel).map_err(|e| shifted(e, rest_at))?;
+        out.extend(found.into_iter().map(|mut target| {
+            if let Some(key) = &mut target.key {
+                key.entry.1 += rest_at;
+                key.exit.1 += rest_at;
+            }
+            target
+        }));
     }
     Ok(out)
+}
+
+/// The parts between commas. Those in brackets are of a function's own name, and those behind ` key ` part the key.
+fn parts(text: &str) -> Vec<Range<usize>> {
+    let end = text.find(span::KEY).unwrap_or(text.len());
+    let (mut out, mut start, mut depth) = (Vec::new(), 0, 0_i32);
+    for (i, byte) in text.bytes().enumerate().take(end) {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            b',' if depth <= 0 => {
+                out.push(start..i);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    out.push(start..text.len());
+    out
+}
+
+/// A number, decimal or, behind `0x`, hexadecimal.
+fn number(text: &str) -> Option<u64> {
+    let digits = |text: &str, radix| {
+        // `from_str_radix` would take a sign.
+        text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, radix).ok()).flatten()
+    };
+    match text.strip_prefix("0x") {
+        Some(text) => digits(text, 16),
+        None => digits(text, 10),
+    }
 }
 
 fn shifted(mut error: AttachError, by: usize) -> AttachError {
@@ -157,8 +246,10 @@ fn shifted(mut error: AttachError, by: usize) -> AttachError {
 fn kind_of(point: &str) -> Result<(&'static dyn Kind, &str), AttachError> {
     for kind in KINDS {
         for name in kind.names() {
-            if let Some(rest) = point.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')) {
-                return Ok((kind, rest));
+            match point.strip_prefix(name) {
+                Some("") => return Ok((kind, "")),
+                Some(rest) if rest.starts_with(':') => return Ok((kind, &rest[1..])),
+                _ => {}
             }
         }
     }
@@ -205,31 +296,66 @@ pub struct ListedArgument {
 }
 
 /// All attach points that fit a pattern over `KIND:TARGET`, with their arguments.
+///
+/// # Errors
+/// If the kernel's own lists can't be read, and, for a pattern of one kind, if this kernel has nothing of that kind.
 pub fn list(pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+    if let Ok((kind, rest)) = kind_of(pattern) {
+        if let Some(error) = kind.lacking("", kernel) {
+            return Err(SourceError { what: format!("`{}`", kind.names()[0]), reason: error.message });
+        }
+        return kind.list(if rest.is_empty() { "*" } else { rest }, kernel);
+    }
     let mut out = Vec::new();
-    // A short form of a kind stands for its name.
-    let pattern = match kind_of(pattern) {
-        Ok((kind, rest)) => format!("{}:{rest}", kind.names()[0]),
-        Err(_) => pattern.to_owned(),
-    };
     for kind in KINDS {
-        let name = kind.names()[0];
-        for rest in kind.list(kernel)? {
-            let point = format!("{name}:{rest}");
-            if !glob::matches(&pattern, &point) {
-                continue;
-            }
-            // A target that can be listed and not expanded went away in between.
-            for target in kind.expand(&rest, kernel).unwrap_or_default() {
-                let site = target.entry.as_ref().unwrap_or(&target.site);
-                let arguments =
-                    site.arguments.iter().map(|a| ListedArgument { name: a.name.clone(), ctype: a.ctype.clone() }).collect();
-                let retval = target.site.retval.as_ref().map(|r| r.ctype.clone());
-                out.push(Listed { point: target.point.clone(), arguments, retval });
-            }
+        // What the pattern's wildcards rule out for a whole kind need not be listed.
+        let fits = pattern.split(['*', '?']).next().is_none_or(|start| {
+            let name = kind.names()[0];
+            name.starts_with(start) || start.starts_with(name)
+        });
+        if fits && kind.lacking("", kernel).is_none() {
+            out.extend(kind.list("*", kernel)?.into_iter().filter(|listed| glob::matches(pattern, &listed.point)));
         }
     }
     Ok(out)
+}
+
+/// What a pattern expands to.
+fn listed(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Vec<Listed> {
+    // A pattern that fits nothing lists nothing.
+    kind.expand(pattern, kernel).unwrap_or_default().iter().map(Listed::new).collect()
+}
+
+/// The same for what stands in a file, which has to be there.
+fn listed_targets(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+    match kind.expand(pattern, kernel) {
+        Ok(targets) => Ok(targets.iter().map(Listed::new).collect()),
+        Err(error) if error.missing => Ok(Vec::new()),
+        Err(error) => Err(SourceError { what: format!("`{pattern}`"), reason: error.message }),
+    }
+}
+
+/// Those of these names that fit the pattern.
+fn listed_names<'a>(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel, names: impl Iterator<Item = &'a str>) -> Vec<Listed> {
+    // A name that can't be expanded went away in between.
+    let found = names.filter(|name| glob::matches(pattern, name)).flat_map(|name| kind.expand(name, kernel).unwrap_or_default());
+    found.map(|target| Listed::new(&target)).collect()
+}
+
+impl Listed {
+    fn new(target: &Target) -> Listed {
+        let site = target.entry.as_ref().unwrap_or(&target.site);
+        // Where arguments have no names, they go by their position.
+        let by_name = site
+            .arguments
+            .iter()
+            .chain(site.positional.iter().filter(|_| site.arguments.is_empty() && target.point.starts_with("usdt:")));
+        Listed {
+            point: target.point.clone(),
+            arguments: by_name.map(|a| ListedArgument { name: a.name.clone(), ctype: a.ctype.clone() }).collect(),
+            retval: target.site.retval.as_ref().map(|r| r.ctype.clone()),
+        }
+    }
 }
 
 /// The names among `all` that fit the pattern; an error that suggests one when none does.
@@ -248,5 +374,91 @@ fn select<'a>(
         Err(AttachError::missing(span, format!("no {what}{place} fits `{pattern}`")))
     } else {
         Err(AttachError::missing(span, format!("this kernel has no {what} `{pattern}`{place}")).help_name(pattern, all))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kernel::fixture::FixtureKernel;
+
+    /// A span's key is kept as text, with its place in the attach point; commas and dots in it part nothing else.
+    #[test]
+    fn keys() {
+        const PAIR: &str = "span:tracepoint:sched:sched_switch..task:task_rename";
+        let check = |key: &str, entry: (&str, usize), exit: (&str, usize)| {
+            for before in ["", "tracepoint:sched:*, ", " "] {
+                let text = format!("{before}{PAIR}{key}");
+                let found = expand(&text, &FixtureKernel::new()).unwrap().pop().unwrap();
+                assert_eq!(found.point, PAIR);
+                let place = |(part, at): (&str, usize)| (part.to_owned(), before.len() + PAIR.len() + at);
+                let key = found.key.unwrap();
+                assert_eq!((key.entry.clone(), key.exit), (place(entry), place(exit)), "{text}");
+                assert_eq!(&text[key.entry.1..][..key.entry.0.len()], key.entry.0);
+            }
+        };
+        check(" key tid", ("tid", 5), ("tid", 5));
+        check(" key  args.dev, args.sector ", ("args.dev, args.sector", 6), ("args.dev, args.sector", 6));
+        check(" key args.next_pid .. args.prev_pid", ("args.next_pid", 5), ("args.prev_pid", 22));
+        check(" key a[1..2]..b", ("a[1..2]", 5), ("b", 14));
+        check(" key f(\"..\") .. \"..\"", ("f(\"..\")", 5), ("\"..\"", 16));
+        assert_eq!(expand(PAIR, &FixtureKernel::new()).unwrap().pop().unwrap().key, None);
+    }
+
+    /// What a kernel lacks is said, with what would do instead where there is that.
+    #[test]
+    fn lacking() {
+        let check = |text: &str, kprobe: bool, fentry: bool, message: &str, help: Option<&str>| {
+            let mut kernel = FixtureKernel::new();
+            (kernel.features.kprobe, kernel.features.fentry) = (kprobe, fentry);
+            let error = expand(text, &kernel).unwrap_err();
+            assert!(error.missing);
+            assert_eq!((error.message.as_str(), error.help.as_deref()), (message, help), "{text}");
+        };
+        let kprobes = "this kernel has no kprobes (CONFIG_KPROBES and CONFIG_KPROBE_EVENTS)";
+        let trampolines = "this kernel has no BPF trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)";
+        check("kprobe:vfs_read+5", false, true, kprobes, Some("`fentry:vfs_read` would do"));
+        check("kretprobe:vfs_*", false, true, kprobes, Some("`fexit:vfs_*` would do"));
+        check("span:kprobe:vfs_read", false, true, kprobes, Some("`span:kfunc:vfs_read` would do"));
+        check("kfunc:vfs_read", true, false, trampolines, Some("`kprobe:vfs_read` would do"));
+        check("fexit:vfs_read", true, false, trampolines, Some("`kretprobe:vfs_read` would do"));
+        check("span:fentry:vfs_read", false, false, trampolines, None);
+        check("kprobe:vfs_read", false, false, kprobes, None);
+    }
+
+    /// What `probes` lists: of one kind or of several, also what is only in a file that the pattern names.
+    #[test]
+    fn lists() {
+        let check = |pattern: &str, expect: &[&str]| {
+            let found = list(pattern, &FixtureKernel::new()).unwrap();
+            let lines = found.iter().map(|l| {
+                let arguments: Vec<String> = l.arguments.iter().map(|a| format!("{} {}", a.ctype, a.name)).collect();
+                format!("{}({}){}", l.point, arguments.join(", "), l.retval.as_ref().map(|r| format!(" {r}")).unwrap_or_default())
+            });
+            assert_eq!(lines.collect::<Vec<_>>(), expect, "{pattern}");
+        };
+        let read = "struct file * file, char * buf, size_t count, loff_t * pos";
+        let read = |kind: &str, returns: &str| format!("{kind}:vfs_read({read}){returns}");
+        check("kprobe:vfs_r*", &[&read("kprobe", "")]);
+        check("fr:vfs_r*", &[&read("fexit", " ssize_t")]);
+        check("span:k*:vfs_r*", &[&read("span:kprobe", " ssize_t"), &read("span:kfunc", " ssize_t")]);
+        check("uprobe:libc:m*", &["uprobe:/usr/lib/libc:malloc()"]);
+        check("usdt:app:req*", &["usdt:/usr/lib/app:app:request(int32_t arg0, uint64_t arg1)"]);
+        check("uprobe:*", &[]);
+        check("profile", &["profile:hz:N()", "profile:ms:N()", "profile:s:N()", "profile:us:N()"]);
+        check(
+            "software:*-f*",
+            &[
+                "software:alignment-faults()",
+                "software:emulation-faults()",
+                "software:major-faults()",
+                "software:minor-faults()",
+                "software:page-faults()",
+            ],
+        );
+        check("begin", &["begin()"]);
+        assert!(list("*", &FixtureKernel::new()).unwrap().len() > 40);
+        assert!(list("uprobe:nothing:x", &FixtureKernel::new()).is_err());
     }
 }

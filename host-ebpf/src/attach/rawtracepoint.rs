@@ -1,6 +1,6 @@
 //! `rawtracepoint:NAME`: a tracepoint before its record is made, with the arguments that the kernel passes to it.
 
-use super::{Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Space, Target, select};
+use super::{Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Space, Target, listed, select};
 use crate::{
     kernel::{Kernel, SourceError},
     output::Hook,
@@ -23,8 +23,8 @@ impl Kind for RawTracepoint {
         Ok(names.into_iter().map(|name| target(name, kernel)).collect())
     }
 
-    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError> {
-        Ok(kernel.btf().raw_tracepoints().into_iter().map(str::to_owned).collect())
+    fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+        Ok(listed(self, pattern, kernel))
     }
 }
 
@@ -43,15 +43,7 @@ fn target(name: &str, kernel: &dyn Kernel) -> Target {
             Argument { name: argument.name, ctype: argument.ctype, typ: Some(argument.id), value }
         })
         .collect::<Vec<_>>();
-    let site = Site {
-        hook: Hook::TpBtf { name: name.to_owned() },
-        syscall: None,
-        context: ContextKind::Slots,
-        task: true,
-        function: String::new(),
-        positional: arguments.clone(),
-        arguments,
-        retval: None,
-    };
+    let site = Site::new(Hook::TpBtf { name: name.to_owned() }, ContextKind::Slots, "");
+    let site = Site { positional: arguments.clone(), arguments, ..site };
     Target { point: format!("rawtracepoint:{name}"), site, entry: None, key: None }
 }

@@ -4,9 +4,9 @@
 //! call by its number: the perf tracepoints of system calls take 65 to 100 ms each to detach.
 
 use super::{
-    Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Space, Target,
+    Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Space, Target,
     arguments::{pointer_space, read_format},
-    select,
+    listed_names, select,
 };
 use crate::{
     kernel::{Kernel, SourceError, btf::Int, syscalls},
@@ -26,8 +26,8 @@ impl Kind for SyscallSpan {
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let whole = 0..rest.len();
-        let all = self.list(kernel).map_err(|e| AttachError::source(whole.clone(), &e))?;
-        let names = select(rest, "system call", "", 0, all.iter().map(String::as_str))?;
+        let all = calls(kernel).map_err(|e| AttachError::source(whole.clone(), &e))?;
+        let names = select(rest, "system call", "", 0, all.iter().copied())?;
         let mut out = Vec::new();
         for name in names {
             let half = |prefix: &str| {
@@ -41,12 +41,16 @@ impl Kind for SyscallSpan {
         Ok(out)
     }
 
-    /// The calls that have tracepoints and a known number.
-    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError> {
-        let names = kernel.tracepoints()?.iter().filter(|(category, _)| category == "syscalls");
-        let names = names.filter_map(|(_, name)| name.strip_prefix("sys_enter_"));
-        Ok(names.filter(|name| syscalls::number(name).is_some()).map(str::to_owned).collect())
+    fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+        Ok(listed_names(self, pattern, kernel, calls(kernel)?.into_iter()))
     }
+}
+
+/// The calls that have tracepoints and a known number.
+fn calls(kernel: &dyn Kernel) -> Result<Vec<&str>, SourceError> {
+    let names = kernel.tracepoints()?.iter().filter(|(category, _)| category == "syscalls");
+    let names = names.filter_map(|(_, name)| name.strip_prefix("sys_enter_"));
+    Ok(names.filter(|name| syscalls::number(name).is_some()).collect())
 }
 
 /// Where the system call tracepoint `sys_enter_X` or `sys_exit_X` rides; `None` where the number of `X` is not known.
@@ -80,14 +84,5 @@ pub(super) fn site(tracepoint: &str, kernel: &dyn Kernel) -> Result<Option<Site>
 }
 
 fn site_of(hook: Hook, name: &str, number: u32, arguments: Vec<Argument>, retval: Option<Argument>) -> Site {
-    Site {
-        hook,
-        syscall: Some(number),
-        context: ContextKind::Slots,
-        task: true,
-        function: name.to_owned(),
-        arguments,
-        positional: Vec::new(),
-        retval,
-    }
+    Site { syscall: Some(number), arguments, retval, ..Site::new(hook, ContextKind::Slots, name) }
 }

@@ -5,9 +5,9 @@
 //! describes as context.
 
 use super::{
-    Argument, ArgumentValue, AttachError, ContextKind, Kind, Place, Site, Target,
+    Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Target,
     arguments::{pointer_space, read_format},
-    glob, select, syscall,
+    glob, listed_names, select, syscall,
 };
 use crate::{
     kernel::{
@@ -45,8 +45,9 @@ impl Kind for Tracepoint {
         found.map(|(c, n)| target(c, n, kernel).map_err(|e| AttachError::source(whole.clone(), &e))).collect()
     }
 
-    fn list(&self, kernel: &dyn Kernel) -> Result<Vec<String>, SourceError> {
-        Ok(kernel.tracepoints()?.iter().map(|(category, name)| format!("{category}:{name}")).collect())
+    fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+        let names: Vec<String> = kernel.tracepoints()?.iter().map(|(category, name)| format!("{category}:{name}")).collect();
+        Ok(listed_names(self, pattern, kernel, names.iter().map(String::as_str)))
     }
 }
 
@@ -60,16 +61,7 @@ fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, Sou
     let format = read_format(category, name, kernel)?;
     let hook = Hook::PerfTracepoint { category: category.to_owned(), name: name.to_owned() };
     let arguments = format.fields.iter().map(argument).collect();
-    let site = Site {
-        hook,
-        syscall: None,
-        context: ContextKind::Record,
-        task: true,
-        function: String::new(),
-        arguments,
-        positional: Vec::new(),
-        retval: None,
-    };
+    let site = Site { arguments, ..Site::new(hook, ContextKind::Record, "") };
     Ok(Target { point, site, entry: None, key: None })
 }
 

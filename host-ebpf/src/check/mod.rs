@@ -399,7 +399,9 @@ impl Checker<'_> {
             ArgumentValue::DataLoc { offset, relative } => {
                 Ok(Typed::Text(Text::DataLoc { offset, relative, keep: DEFAULT_TEXT }, ctype.to_owned()))
             }
-            ArgumentValue::Other => Err(self.error(span, format!("a value of type `{ctype}` can't be used here"))),
+            ArgumentValue::Constant(..) | ArgumentValue::Memory(..) | ArgumentValue::Other => {
+                Err(self.error(span, format!("a value of type `{ctype}` can't be used here")))
+            }
         }
     }
 

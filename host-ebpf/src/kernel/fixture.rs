@@ -41,13 +41,23 @@ impl FixtureKernel {
         let modules = types::modules(&types, |ctype| btf.find_type(ctype).unwrap().base.number());
         let mut module_types: Vec<_> = modules.into_iter().map(|(name, types)| (name, types.bytes())).collect();
         module_types.push(("broken", Vec::new()));
-        let functions = ["tcp_connect", "vfs_read", "vfs_write"];
+        let functions = [
+            ("_printk", None),
+            ("do_exit", None),
+            ("nf_ct_delete", Some("nf_conntrack")),
+            ("tcp_connect", None),
+            ("twice", None),
+            ("twice", None),
+            ("untyped", None),
+            ("vfs_read", None),
+            ("vfs_write", None),
+        ];
         FixtureKernel {
             modules: Modules::new(module_types.iter().map(|(name, _)| (*name).to_owned()).collect()),
             btf,
             module_types,
             tracepoints: FORMATS.iter().map(|(c, n, _)| ((*c).to_owned(), (*n).to_owned())).collect(),
-            functions: functions.map(|name| Function { name: name.to_owned(), module: None }).to_vec(),
+            functions: functions.map(|(name, module)| Function { name: name.into(), module: module.map(Into::into) }).to_vec(),
             features: Features::ALL,
         }
     }
@@ -87,26 +97,44 @@ impl Kernel for FixtureKernel {
         Ok(&self.functions)
     }
 
+    fn user_binary(&self, binary: &str) -> Result<String, SourceError> {
+        let reason = "there is no such program or library".to_owned();
+        match binary {
+            "nothing" => Err(SourceError { what: binary.to_owned(), reason }),
+            _ => Ok(format!("/usr/lib/{binary}")),
+        }
+    }
+
     fn user_functions(&self, binary: &str, pattern: &str) -> Result<Vec<UserFunction>, SourceError> {
-        let path = format!("/usr/lib/{binary}");
-        let all = [("malloc", 0x1000, true), ("free", 0x2000, false), ("getaddrinfo", 0x3000, true)];
+        let path = self.user_binary(binary)?;
+        let all = [
+            ("malloc", 0x1000, true),
+            ("__libc_malloc", 0x1000, true),
+            ("free", 0x2000, false),
+            ("getaddrinfo", 0x3000, true),
+            ("app::run(int, char*)", 0x3500, false),
+        ];
         let found = all.into_iter().filter(|(name, ..)| glob::matches(pattern, name));
         Ok(found.map(|(name, offset, endbr)| UserFunction { path: path.clone(), name: name.to_owned(), offset, endbr }).collect())
     }
 
     fn user_probes(&self, binary: &str, provider: &str, name: &str) -> Result<Vec<UserProbe>, SourceError> {
-        let found = glob::matches(provider, "libc") && glob::matches(name, "setjmp");
-        Ok(found
-            .then(|| UserProbe {
-                path: format!("/usr/lib/{binary}"),
-                provider: "libc".to_owned(),
-                name: "setjmp".to_owned(),
-                offset: 0x4000,
-                semaphore: 0,
-                arguments: "8@%rdi -4@%esi 8@%rax".to_owned(),
-            })
-            .into_iter()
-            .collect())
+        let path = self.user_binary(binary)?;
+        let all = [
+            ("libc", "setjmp", 0x4000, 0, "8@%rdi -4@%esi 8@%rax"),
+            ("app", "request", 0x4100, 0x9000, "-4@-20(%rbp) 8@$5"),
+            ("app", "request", 0x4200, 0x9000, "-4@%eax 8@16(%rsp,%rcx,8)"),
+        ];
+        let found = all.into_iter().filter(|(p, n, ..)| glob::matches(provider, p) && glob::matches(name, n));
+        let probe = |(provider, name, offset, semaphore, arguments): (&str, &str, u64, u64, &str)| UserProbe {
+            path: path.clone(),
+            provider: provider.to_owned(),
+            name: name.to_owned(),
+            offset,
+            semaphore,
+            arguments: arguments.to_owned(),
+        };
+        Ok(found.map(probe).collect())
     }
 
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {

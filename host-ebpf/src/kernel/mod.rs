@@ -6,6 +6,7 @@ mod features;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fixture;
 pub mod format;
+pub mod registers;
 pub mod syscalls;
 
 pub use btf::{Btf, Modules, Types};
@@ -39,8 +40,12 @@ pub trait Kernel {
     /// What it can do.
     fn features(&self) -> Features;
 
-    /// The functions that can be traced (`available_filter_functions` of tracefs), sorted by name.
+    /// The functions that can be traced (`available_filter_functions` of tracefs), sorted by name. Those of one name that are in the
+    /// kernel more than once are here as often.
     fn functions(&self) -> Result<&[Function], SourceError>;
+
+    /// The path of a program or library, which may be given by its name, as the host opens it.
+    fn user_binary(&self, binary: &str) -> Result<String, SourceError>;
 
     /// The functions of a program or library that a name or pattern fits. The host finds the file by path, by the name of a program or
     /// of a library (`libc`), and asks a caged process what is in it.

@@ -10,6 +10,7 @@
 //! | [`program`], [`attach`] | loading and attaching |
 
 pub mod attach;
+mod binaries;
 pub mod counters;
 pub mod gate;
 pub mod grace;

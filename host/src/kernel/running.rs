@@ -12,6 +12,8 @@ use portcullis_ebpf::{
     kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe},
 };
 
+use super::binaries;
+
 /// Beside it are the files of the modules (kernel/bpf/btf.c), since Linux 5.11.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
@@ -136,6 +138,11 @@ impl Kernel for RunningKernel {
 
     fn functions(&self) -> Result<&[Function], SourceError> {
         Ok(&[])
+    }
+
+    fn user_binary(&self, binary: &str) -> Result<String, SourceError> {
+        let path = binaries::find(binary)?.into_os_string().into_string();
+        path.map_err(|path| error(Path::new(&path), "its name is not text"))
     }
 
     fn user_functions(&self, binary: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {

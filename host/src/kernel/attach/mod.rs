@@ -126,6 +126,10 @@ mod tests {
             unreachable!("attaching lists nothing")
         }
 
+        fn user_binary(&self, _: &str) -> Result<String, SourceError> {
+            unreachable!("attaching looks for nothing")
+        }
+
         fn user_functions(&self, _: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
             unreachable!("attaching lists nothing")
         }

@@ -1,0 +1,55 @@
+//! `begin` and `end`: the host runs these itself, once, directly after the opening and directly before the close.
+
+use super::{AttachError, ContextKind, Kind, Listed, Site, Target};
+use crate::{
+    kernel::{Kernel, SourceError},
+    output::{Hook, Moment},
+};
+
+pub(super) struct Begin;
+pub(super) struct End;
+
+impl Kind for Begin {
+    fn names(&self) -> &'static [&'static str] {
+        &["begin", "BEGIN"]
+    }
+
+    fn notation(&self) -> &'static str {
+        "begin"
+    }
+
+    fn expand(&self, rest: &str, _: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+        target("begin", Moment::Begin, rest)
+    }
+
+    fn list(&self, _: &str, _: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+        Ok(vec![Listed { point: "begin".to_owned(), arguments: Vec::new(), retval: None }])
+    }
+}
+
+impl Kind for End {
+    fn names(&self) -> &'static [&'static str] {
+        &["end", "END"]
+    }
+
+    fn notation(&self) -> &'static str {
+        "end"
+    }
+
+    fn expand(&self, rest: &str, _: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+        target("end", Moment::End, rest)
+    }
+
+    fn list(&self, _: &str, _: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+        Ok(vec![Listed { point: "end".to_owned(), arguments: Vec::new(), retval: None }])
+    }
+}
+
+fn target(kind: &str, moment: Moment, rest: &str) -> Result<Vec<Target>, AttachError> {
+    if !rest.is_empty() {
+        return Err(AttachError::wrong(0..rest.len(), format!("`{kind}` has nothing behind it")).help(format!("just `{kind}`")));
+    }
+    // The host's own task is what runs.
+    let site = Site { task: false, ..Site::new(Hook::Host(moment), ContextKind::Nothing, "") };
+    Ok(vec![Target { point: kind.to_owned(), site, entry: None, key: None }])
+}
