@@ -32,7 +32,7 @@ impl Kind for Fentry {
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let found = function::find(rest, kernel, |f| usable(f, false, kernel))?;
-        Ok(found.iter().filter_map(|f| target("fentry", f, rest.contains(':'), entry(f, kernel)?)).collect())
+        Ok(found.iter().filter_map(|f| target("fentry", f, entry(f, kernel)?)).collect())
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
@@ -55,7 +55,7 @@ impl Kind for Fexit {
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let found = function::find(rest, kernel, |f| usable(f, true, kernel))?;
-        Ok(found.iter().filter_map(|f| target("fexit", f, rest.contains(':'), exit(f, kernel)?)).collect())
+        Ok(found.iter().filter_map(|f| target("fexit", f, exit(f, kernel)?)).collect())
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
@@ -74,8 +74,8 @@ pub(super) fn lacking(rest: &str, kernel: &dyn Kernel, other: &str) -> Option<At
     Some(if features.kprobe && !rest.is_empty() { error.help(format!("`{other}:{rest}` would do")) } else { error })
 }
 
-fn target(kind: &str, function: &Named, with_module: bool, site: Site) -> Option<Target> {
-    Some(Target { point: format!("{kind}:{}", function.point(with_module)), site, entry: None, key: None })
+fn target(kind: &str, function: &Named, site: Site) -> Option<Target> {
+    Some(Target { point: format!("{kind}:{}", function.point()), site, entry: None, key: None })
 }
 
 /// Whether a trampoline can be put there; why not.

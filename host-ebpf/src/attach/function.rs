@@ -19,11 +19,11 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// As attach points write it; the module only where it was asked for.
-    pub(super) fn point(&self, with_module: bool) -> String {
+    /// As attach points write it: one way for one function, however it was asked for.
+    pub(super) fn point(&self) -> String {
         match &self.module {
-            Some(module) if with_module => format!("{module}:{}", self.name),
-            _ => self.name.clone(),
+            Some(module) => format!("{module}:{}", self.name),
+            None => self.name.clone(),
         }
     }
 }

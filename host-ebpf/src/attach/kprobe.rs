@@ -38,7 +38,7 @@ impl Kind for Kprobe {
             }
         };
         let found = function::find(name, kernel, |_| Ok(()))?;
-        Ok(found.iter().map(|f| target(f, offset, name.contains(':'), kernel)).collect())
+        Ok(found.iter().map(|f| target(f, offset, kernel)).collect())
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
@@ -62,7 +62,7 @@ impl Kind for Kretprobe {
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let found = function::find(rest, kernel, returns)?;
         let target = |f: &Named| {
-            let point = format!("kretprobe:{}", f.point(rest.contains(':')));
+            let point = format!("kretprobe:{}", f.point());
             Target { point, site: exit(f, kernel), entry: None, key: None }
         };
         Ok(found.iter().map(target).collect())
@@ -91,8 +91,8 @@ pub(super) fn returns(function: &Named) -> Result<(), String> {
     Ok(())
 }
 
-fn target(function: &Named, offset: u64, with_module: bool, kernel: &dyn Kernel) -> Target {
-    let mut point = format!("kprobe:{}", function.point(with_module));
+fn target(function: &Named, offset: u64, kernel: &dyn Kernel) -> Target {
+    let mut point = format!("kprobe:{}", function.point());
     let mut site = entry(function, kernel);
     if offset > 0 {
         point.push_str(&format!("+{offset}"));

@@ -25,7 +25,7 @@ impl Kind for KprobeSpan {
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let found = function::find(rest, kernel, kprobe::returns)?;
         let target = |f: &function::Named| Target {
-            point: format!("span:kprobe:{}", f.point(rest.contains(':'))),
+            point: format!("span:kprobe:{}", f.point()),
             site: kprobe::exit(f, kernel),
             entry: Some(kprobe::entry(f, kernel)),
             key: None,
@@ -55,7 +55,7 @@ impl Kind for FentrySpan {
         let found = function::find(rest, kernel, |f| fentry::usable(f, true, kernel))?;
         let target = |f: &function::Named| {
             Some(Target {
-                point: format!("span:kfunc:{}", f.point(rest.contains(':'))),
+                point: format!("span:kfunc:{}", f.point()),
                 site: fentry::exit(f, kernel)?,
                 entry: Some(fentry::entry(f, kernel)?),
                 key: None,
