@@ -6,10 +6,11 @@
 use std::{collections::HashMap, fmt::Write};
 
 use aya_obj::generated::{
-    BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_DIV, BPF_DW, BPF_EXIT, BPF_H, BPF_IMM,
+    BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_DW, BPF_END, BPF_EXIT,
+    BPF_H, BPF_IMM,
     BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_K, BPF_LD,
     BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_MAP_FD,
-    BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_W, BPF_X, BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
 };
 
 use crate::output::MapRef;
@@ -263,6 +264,22 @@ impl Assembler {
         self.insn(BPF_STX | BPF_ATOMIC | BPF_DW, base, src.0, offset, BPF_ADD as i32);
     }
 
+    /// Puts `src` there; `src` is then what was there. Since Linux 5.12.
+    pub(crate) fn exchange(&mut self, base: Reg, offset: i16, src: Reg) {
+        self.insn(BPF_STX | BPF_ATOMIC | BPF_DW, base, src.0, offset, BPF_XCHG as i32);
+    }
+
+    /// Puts `src` there if r0 is there; r0 is then what was there. Since Linux 5.12.
+    pub(crate) fn compare_exchange(&mut self, base: Reg, offset: i16, src: Reg) {
+        self.insn(BPF_STX | BPF_ATOMIC | BPF_DW, base, src.0, offset, BPF_CMPXCHG as i32);
+    }
+
+    /// Puts the low `size` bytes (2, 4 or 8) in the other order; the rest becomes 0.
+    pub(crate) fn swap(&mut self, reg: Reg, size: u8) {
+        let other = if cfg!(target_endian = "little") { BPF_TO_BE } else { BPF_TO_LE };
+        self.insn(BPF_ALU | BPF_END | other, reg, 0, 0, i32::from(size) * 8);
+    }
+
     pub(crate) fn jump(&mut self, to: Label) {
         if self.alive {
             self.labels[to.0].1 = true;
@@ -405,13 +422,18 @@ fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &H
         },
         BPF_LDX => format!("{dst} = {}", memory(&src)),
         BPF_ST => format!("{} = {imm}", memory(&dst)),
-        BPF_STX if code & 0xe0 == BPF_ATOMIC => format!("lock {} += {src}", memory(&dst)),
+        BPF_STX if code & 0xe0 == BPF_ATOMIC => match imm as u32 {
+            BPF_XCHG => format!("{src} = xchg({}, {src})", memory(&dst)),
+            BPF_CMPXCHG => format!("r0 = cmpxchg({}, r0, {src})", memory(&dst)),
+            _ => format!("lock {} += {src}", memory(&dst)),
+        },
         BPF_STX => format!("{} = {src}", memory(&dst)),
         class @ (BPF_ALU | BPF_ALU64) => {
             let dst = if class == BPF_ALU { format!("w{}", i.dst_reg()) } else { dst };
             let operand = if class == BPF_ALU { operand.replace('r', "w") } else { operand };
             match code & 0xf0 {
                 BPF_NEG => format!("{dst} = -{dst}"),
+                BPF_END => format!("{dst} = swap{imm} {dst}", dst = dst.replace('w', "r")),
                 BPF_MOV => format!("{dst} = {operand}"),
                 op => {
                     let op = match op {
@@ -473,7 +495,15 @@ fn helper_name(id: i32) -> String {
         f::BPF_FUNC_get_current_comm,
         f::BPF_FUNC_get_current_task,
         f::BPF_FUNC_probe_read_kernel,
+        f::BPF_FUNC_probe_read_user,
         f::BPF_FUNC_probe_read_user_str,
+        f::BPF_FUNC_get_stack,
+        f::BPF_FUNC_get_prandom_u32,
+        f::BPF_FUNC_get_numa_node_id,
+        f::BPF_FUNC_get_current_cgroup_id,
+        f::BPF_FUNC_jiffies64,
+        f::BPF_FUNC_ktime_get_boot_ns,
+        f::BPF_FUNC_ktime_get_tai_ns,
         f::BPF_FUNC_probe_read_kernel_str,
         f::BPF_FUNC_ringbuf_reserve,
         f::BPF_FUNC_ringbuf_submit,

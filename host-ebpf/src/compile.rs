@@ -4,18 +4,18 @@ use std::{collections::HashSet, ops::Range};
 
 use crate::{
     attach::{self, Target},
-    check::{self, Parsed, Read},
+    check::{self, Read, ir::Body, maps::Maps},
     counters::Layout,
     diagnostic::{Diagnostic, Part},
     generate::{self, GenerateError},
     kernel::Kernel,
     needs::{AttachNeed, DataNeed, Needs},
-    output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Moment, Probe, Program, SpanEntry},
+    output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Moment, PluginMap, Probe, Program, SpanEntry},
     plan::{Plan, Unplanned},
     spec::{Options, ProbeSpec},
     syntax::{
         self, SyntaxError,
-        ast::{Statement, StatementKind},
+        ast::{Expr, Statement, StatementKind},
     },
 };
 
@@ -28,11 +28,25 @@ pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> R
     let mut errors = Vec::new();
     let mut unit = Unit::default();
     let mut names = HashSet::new();
+    let mut parsed = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        let named = check_name(spec, &mut names);
-        if let Err(error) = named.and_then(|()| unit.add(index, spec, kernel, options)) {
-            errors.push(error);
+        match check_name(spec, &mut names).and_then(|()| unit.parse(index, spec, kernel, options)) {
+            Ok(probe) => parsed.push(probe),
+            Err(error) => errors.push(error),
         }
+    }
+    match unit.check(specs, &parsed, kernel) {
+        Ok(checked) if errors.is_empty() => {
+            for (index, bodies) in checked {
+                let spec = &specs[index];
+                let Some(probe) = parsed.iter().find(|probe| probe.index == index) else { continue };
+                if let Err(error) = unit.add(spec, probe, bodies) {
+                    errors.push(error);
+                }
+            }
+        }
+        Ok(_) => {}
+        Err(more) => errors.extend(more),
     }
     if errors.is_empty() {
         match unit.finish(specs, kernel, options) {
@@ -40,32 +54,93 @@ pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> R
             Err(error) => errors.push(error),
         }
     }
+    errors.sort_by_key(|error| specs.iter().position(|spec| spec.name == error.probe));
     Err(errors)
 }
+
+/// How often the probes are checked at most until nothing new is learnt of their maps. Each pass but the last learns something, and
+/// types only widen.
+const MAX_PASSES: usize = 32;
 
 /// What the probes so far came to.
 #[derive(Default)]
 struct Unit {
     plan: Plan,
+    maps: Maps,
     probes: Vec<Probe>,
     needs: Needs,
     missing: Vec<Missing>,
 }
 
+/// A probe, parsed, and its targets, each with the attach point that it is of.
+struct Parsed {
+    index: usize,
+    when: Option<Expr>,
+    body: Vec<Statement>,
+    targets: Vec<(usize, Target)>,
+    span: bool,
+}
+
+/// A probe's body as it is at each of its targets.
+type Bodies = Vec<(Body, Vec<Read>)>;
+
 impl Unit {
-    fn add(&mut self, index: usize, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<(), Diagnostic> {
+    fn parse(&mut self, index: usize, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<Parsed, Diagnostic> {
         let when = spec.when.as_deref().map(syntax::parse_when).transpose().map_err(|e| syntax_error(spec, Part::When, e))?;
         let body = syntax::parse_body(&spec.body).map_err(|e| syntax_error(spec, Part::Body, e))?;
         let targets = self.targets(spec, kernel, options)?;
-        let span = targets.iter().any(|t| t.entry.is_some());
-        if let Some(other) = targets.iter().find(|t| t.entry.is_some() != span) {
+        let span = targets.iter().any(|(_, t)| t.entry.is_some());
+        if let Some((_, other)) = targets.iter().find(|(_, t)| t.entry.is_some() != span) {
             let message = format!("{} is no span, and the probe has spans, too", other.point);
             return Err(Diagnostic { help: Some("make two probes of it".into()), ..name_error(spec, message) });
         }
-        let parsed = Parsed { when: when.as_ref(), body: &body };
-        for target in &targets {
-            let (checked, reads) = check::check(spec, parsed, target)?;
-            self.plan.add(index, target, checked).map_err(|e| unplanned(spec, e))?;
+        if let Some((_, other)) = targets.iter().find(|(_, t)| t.key.is_some() != targets[0].1.key.is_some()) {
+            let message = format!("{} is joined by another key than other spans of the probe", other.point);
+            return Err(Diagnostic { help: Some("make two probes of it".into()), ..name_error(spec, message) });
+        }
+        Ok(Parsed { index, when, body, targets, span })
+    }
+
+    /// Checks all probes until they agree about the maps. An error counts only once nothing more is learnt: a map may have been read
+    /// before the probe that assigns it was seen.
+    fn check(
+        &mut self,
+        specs: &[ProbeSpec],
+        parsed: &[Parsed],
+        kernel: &dyn Kernel,
+    ) -> Result<Vec<(usize, Bodies)>, Vec<Diagnostic>> {
+        let mut pass = 0;
+        loop {
+            self.maps.begin();
+            let (mut checked, mut errors) = (Vec::with_capacity(parsed.len()), Vec::new());
+            for probe in parsed {
+                let spec = &specs[probe.index];
+                let mut bodies = Bodies::with_capacity(probe.targets.len());
+                for (attach, target) in &probe.targets {
+                    let parsed = check::Parsed { when: probe.when.as_ref(), body: &probe.body, attach: *attach };
+                    match check::check(spec, parsed, target, kernel, &mut self.maps) {
+                        Ok(body) => bodies.push(body),
+                        Err(error) => {
+                            errors.push(error);
+                            break;
+                        }
+                    }
+                }
+                checked.push((probe.index, bodies));
+            }
+            pass += 1;
+            if !self.maps.unsettled() || pass == MAX_PASSES {
+                errors.extend(self.maps.unknown(specs));
+                return if errors.is_empty() { Ok(checked) } else { Err(errors) };
+            }
+        }
+    }
+
+    fn add(&mut self, spec: &ProbeSpec, parsed: &Parsed, bodies: Bodies) -> Result<(), Diagnostic> {
+        let number = self.probes.len();
+        let several = parsed.targets.len() > 1;
+        for ((_, target), (body, reads)) in parsed.targets.iter().zip(bodies) {
+            self.plan.add(number, target, several, body).map_err(|e| unplanned(spec, e))?;
             self.add_reads(spec, reads);
             let need = AttachNeed { point: target.point.clone(), probe: spec.name.clone() };
             // A point may be in several places, which all have its name.
@@ -73,29 +148,33 @@ impl Unit {
                 self.needs.attach.push(need);
             }
         }
+        let targets = || parsed.targets.iter().map(|(_, target)| target);
         let mut mechanisms: Vec<&str> =
-            targets.iter().flat_map(|t| t.entry.iter().chain([&t.site])).map(|s| s.hook.mechanism()).collect();
+            targets().flat_map(|t| t.entry.iter().chain([&t.site])).map(|s| s.hook.mechanism()).collect();
         mechanisms.sort_unstable();
         mechanisms.dedup();
-        let mut attach: Vec<String> = targets.into_iter().map(|t| t.point).collect();
+        let mut attach: Vec<String> = targets().map(|t| t.point.clone()).collect();
         attach.dedup();
-        self.probes.push(Probe { name: spec.name.clone(), attach, span, mechanism: mechanisms.join("+") });
+        self.probes.push(Probe { name: spec.name.clone(), attach, span: parsed.span, mechanism: mechanisms.join("+") });
         Ok(())
     }
 
     /// The targets of all attach points, each once.
-    fn targets(&mut self, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<Vec<Target>, Diagnostic> {
+    fn targets(&mut self, spec: &ProbeSpec, kernel: &dyn Kernel, options: &Options) -> Result<Vec<(usize, Target)>, Diagnostic> {
         if spec.attach.is_empty() {
             return Err(Diagnostic {
                 help: Some("attach = [\"tracepoint:...\"]".into()),
                 ..name_error(spec, "the probe attaches to nothing")
             });
         }
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets: Vec<(usize, Target)> = Vec::new();
         let mut seen = HashSet::new();
         for (i, text) in spec.attach.iter().enumerate() {
             match attach::expand(text, kernel) {
-                Ok(found) => targets.extend(found.into_iter().filter(|t| seen.insert((t.point.clone(), t.site.hook.clone())))),
+                Ok(found) => {
+                    let found = found.into_iter().filter(|t| seen.insert((t.point.clone(), t.site.hook.clone())));
+                    targets.extend(found.map(|target| (i, target)));
+                }
                 Err(error) => {
                     let error = Diagnostic {
                         probe: spec.name.clone(),
@@ -141,9 +220,10 @@ impl Unit {
         self.needs.data.sort_by_key(|d| d.class);
         let counters =
             Layout { cpus: kernel.possible_cpus(), probes: self.probes.len() as u32, streams: self.plan.streams.len() as u32 };
-        let names = specs.iter().map(|s| s.name.as_str()).collect();
-        let context = generate::Context::new(options, counters, &self.plan.streams, &self.plan.saves, names, kernel);
+        let (plugin_maps, elements): (Vec<PluginMap>, Vec<u32>) = self.maps.lay_out().into_iter().unzip();
+        let context = generate::Context::new(specs, options, counters, &self.plan, &plugin_maps, kernel);
         let mut programs = Vec::new();
+        let mut scratch = 0;
         for (hook, plan) in &self.plan.hooks {
             let code = generate::program(hook, plan, &context).map_err(|e| {
                 let (probe, help) = match e {
@@ -155,13 +235,14 @@ impl Unit {
             let mut probes: Vec<usize> = plan.functions.iter().map(|f| f.probe).collect();
             probes.sort_unstable();
             probes.dedup();
+            scratch = scratch.max(code.scratch);
             programs.push(Program {
                 name: program_name(hook),
                 hook: hook.clone(),
                 probes,
-                insns: code.insns,
-                maps: code.maps,
-                listing: code.listing,
+                insns: code.assembled.insns,
+                maps: code.assembled.maps,
+                listing: code.assembled.listing,
             });
         }
         let mut maps = Vec::new();
@@ -171,12 +252,18 @@ impl Unit {
         if !self.plan.streams.is_empty() {
             maps.push(map(MapRef::Ring, MapKind::RingBuf, 0, 0, 0));
         }
-        for (&probe, &saves) in &self.plan.saves {
-            let value = size_of::<SpanEntry>() as u32 + 8 * saves as u32;
-            maps.push(map(MapRef::Span(probe), MapKind::Hash, 4, value, options.spans));
+        for (&probe, span) in &self.plan.spans {
+            let value = size_of::<SpanEntry>() as u32 + span.saved;
+            maps.push(map(MapRef::Span(probe), MapKind::Hash, span.key_size(), value, options.spans));
         }
-        let Unit { plan, probes, needs, missing } = self;
-        Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps: Vec::new(), probes, counters, needs, missing })
+        for (number, (of, elements)) in plugin_maps.iter().zip(elements).enumerate() {
+            maps.push(map(MapRef::Plugin(number), of.kind, of.key_size, of.value_size, elements));
+        }
+        if scratch > 0 {
+            maps.push(map(MapRef::Scratch, MapKind::PerCpuArray, 4, generate::SCRATCH_HEADER + scratch, generate::SCRATCH_LEVELS));
+        }
+        let Unit { plan, probes, needs, missing, .. } = self;
+        Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps, probes, counters, needs, missing })
     }
 }
 
@@ -255,8 +342,10 @@ fn unplanned(spec: &ProbeSpec, error: Unplanned) -> Diagnostic {
 /// Where the last `emit` of a stream names it.
 fn find_emit(body: &[Statement], stream: &str) -> Option<Range<usize>> {
     body.iter().rev().find_map(|s| match &s.kind {
-        StatementKind::Emit(name, _) if name.name == stream => Some(name.span.clone()),
+        StatementKind::Emit(Some(name), _) if name.name == stream => Some(name.span.clone()),
+        StatementKind::Emit(None, _) => Some(s.span.clone()),
         StatementKind::If(_, then, otherwise) => find_emit(otherwise, stream).or_else(|| find_emit(then, stream)),
+        StatementKind::Unroll(_, body) | StatementKind::While(_, body) | StatementKind::For(_, _, _, body) => find_emit(body, stream),
         _ => None,
     })
 }

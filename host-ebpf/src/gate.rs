@@ -10,10 +10,16 @@ pub const BITS: usize = 64;
 pub const WORD: u32 = 0;
 
 /// The size of the map's one value.
-pub const VALUE_SIZE: u32 = generation(BITS as u8);
+pub const VALUE_SIZE: u32 = opened(BITS as u8);
 
 /// The byte at which the generation of plugin `bit` stands, a `u64`: how often its bit has been opened. It changes only while
 /// the bit is closed and no program of the plugin runs.
 pub const fn generation(bit: u8) -> u32 {
     64 + 8 * bit as u32
+}
+
+/// The byte at which the time stands at which plugin `bit` was opened last, a `u64`: CLOCK_MONOTONIC ns, taken just before the store
+/// that opens.
+pub const fn opened(bit: u8) -> u32 {
+    generation(BITS as u8) + 8 * bit as u32
 }

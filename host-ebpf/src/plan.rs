@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    attach::Target,
-    check::ir::{Body, Field as Emitted, FieldValue, Statement, StatementKind},
+    attach::{Site, Target},
+    check::ir::{Body, Field as Emitted, FieldValue, Save, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
-    record::{self, Field, Naming, Slot, Stream},
+    record::{self, Field, Slot, Stream},
 };
 
 /// The longest record, in bytes: offsets into it are immediate operands.
@@ -34,6 +34,10 @@ pub(crate) struct Function {
     pub(crate) half: Half,
     /// It serves system calls and must tell native ones from those of other ABIs.
     pub(crate) syscall: bool,
+    /// The running task is the one that is traced, and must be in scope.
+    pub(crate) task: bool,
+    /// Of a span whose targets can be within each other: which of them this is, the second part of its key.
+    pub(crate) target: Option<u32>,
     pub(crate) body: Body,
 }
 
@@ -53,9 +57,27 @@ pub(crate) struct Plan {
     pub(crate) streams: Vec<Stream>,
     /// For each stream, the probe that emits it first.
     owners: Vec<usize>,
+    /// For each span that tells its targets apart, how many there were so far.
+    targets: BTreeMap<usize, u32>,
     pub(crate) hooks: BTreeMap<Hook, HookPlan>,
-    /// For each probe that is a span, how many values its entry half keeps.
-    pub(crate) saves: BTreeMap<usize, usize>,
+    /// The probes that are spans.
+    pub(crate) spans: BTreeMap<usize, SpanPlan>,
+}
+
+/// How the halves of a span come together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpanPlan {
+    /// How many bytes the entry half keeps at most.
+    pub(crate) saved: u32,
+    /// How many integers the key has; 0 for the thread's id alone.
+    pub(crate) parts: u32,
+}
+
+impl SpanPlan {
+    /// In bytes.
+    pub(crate) fn key_size(self) -> u32 {
+        if self.parts == 0 { 4 } else { 8 * self.parts }
+    }
 }
 
 /// What can't be planned; the caller knows the place.
@@ -68,23 +90,36 @@ pub(crate) struct Unplanned {
 }
 
 impl Plan {
-    /// Adds a probe at one target.
-    pub(crate) fn add(&mut self, probe: usize, target: &Target, body: Body) -> Result<(), Unplanned> {
+    /// Adds a probe at one target, which may be one of several.
+    pub(crate) fn add(&mut self, probe: usize, target: &Target, several: bool, body: Body) -> Result<(), Unplanned> {
         self.add_streams(probe, &body.statements)?;
         let syscall = target.site.syscall;
-        let Some(entry) = &target.entry else {
-            return self.route(
-                &target.site.hook,
-                syscall,
-                Function { probe, half: Half::Whole, syscall: syscall.is_some(), body },
-            );
+        let function = |site: &Site, half, target, body| Function {
+            probe,
+            half,
+            syscall: site.syscall.is_some(),
+            task: site.task,
+            target,
+            body,
         };
-        let saves = self.saves.entry(probe).or_default();
-        *saves = (*saves).max(body.saves.len());
-        let saved = Body { saves: body.saves.clone(), ..Body::default() };
-        let begin = Function { probe, half: Half::Entry, syscall: entry.syscall.is_some(), body: saved };
-        self.route(&entry.hook, entry.syscall, begin)?;
-        self.route(&target.site.hook, syscall, Function { probe, half: Half::Exit, syscall: syscall.is_some(), body })
+        let Some(entry) = &target.entry else {
+            return self.route(&target.site.hook, syscall, function(&target.site, Half::Whole, None, body));
+        };
+        let span = self.spans.entry(probe).or_default();
+        span.saved = span.saved.max(body.saves.iter().map(Save::size).sum());
+        // A thread is in one system call at a time, and in any number of functions.
+        let mut number = None;
+        if let Some((key, _)) = &body.key {
+            span.parts = key.len() as u32;
+        } else if several && syscall.is_none() {
+            span.parts = 2;
+            let all = self.targets.entry(probe).or_default();
+            number = Some(*all);
+            *all += 1;
+        }
+        let saved = Body { saves: body.saves.clone(), key: body.key.clone(), ..Body::default() };
+        self.route(&entry.hook, entry.syscall, function(entry, Half::Entry, number, saved))?;
+        self.route(&target.site.hook, syscall, function(&target.site, Half::Exit, number, body))
     }
 
     fn route(&mut self, hook: &Hook, syscall: Option<u32>, function: Function) -> Result<(), Unplanned> {
@@ -116,7 +151,10 @@ impl Plan {
                     self.add_streams(probe, then)?;
                     self.add_streams(probe, otherwise)?;
                 }
-                StatementKind::Assign(..) | StatementKind::Return => {}
+                StatementKind::Unroll(_, body)
+                | StatementKind::While { body, .. }
+                | StatementKind::For { body, .. } => self.add_streams(probe, body)?,
+                _ => {}
             }
         }
         Ok(())
@@ -132,7 +170,7 @@ impl Plan {
         let Some(stream) = self.streams.iter_mut().find(|s| s.name == name) else {
             let fields = fields
                 .iter()
-                .map(|f| Field { name: f.name.clone(), ctype: f.ctype.clone(), slot: slot(&f.value), naming: Naming::Plain })
+                .map(|f| Field { name: f.name.clone(), ctype: f.ctype.clone(), slot: slot(&f.value), naming: f.naming })
                 .collect();
             self.streams.push(Stream { name: name.to_owned(), fields, size: 0 });
             self.owners.push(probe);
@@ -147,10 +185,11 @@ impl Plan {
         for field in &mut stream.fields {
             let Some(emitted) = fields.iter().find(|e| e.name == field.name) else { continue };
             let wanted = slot(&emitted.value);
-            if wanted == field.slot {
+            if wanted == field.slot && emitted.naming == field.naming {
                 continue;
             }
-            field.slot = common(field.slot, wanted).ok_or_else(|| {
+            let common = common(field.slot, wanted).filter(|_| emitted.naming == field.naming);
+            field.slot = common.ok_or_else(|| {
                 let message = format!(
                     "the field `{}` of stream `{name}` is `{}` in one `emit` and `{}` in another",
                     field.name, field.ctype, emitted.ctype
@@ -160,7 +199,8 @@ impl Plan {
             field.ctype = match field.slot {
                 Slot::Int { size, signed, .. } => format!("{}{}", if signed { 's' } else { 'u' }, u32::from(size) * 8),
                 Slot::Text { capacity, .. } => format!("char[{capacity}]"),
-                Slot::Bytes { .. } | Slot::Stack { .. } => continue,
+                Slot::Bytes { capacity, .. } => format!("u8[{capacity}]"),
+                Slot::Stack { .. } => continue,
             };
         }
         Ok(())
@@ -181,10 +221,11 @@ impl Plan {
                 }
             }
             for field in &mut stream.fields {
-                if let Slot::Text { offset, capacity } = &mut field.slot {
+                let size = field.slot.size();
+                if let Slot::Text { offset, .. } | Slot::Bytes { offset, .. } | Slot::Stack { offset, .. } = &mut field.slot {
                     at = at.next_multiple_of(8);
                     *offset = at;
-                    at += room(*capacity);
+                    at += size;
                 }
             }
             stream.size = at.next_multiple_of(8);
@@ -195,7 +236,7 @@ impl Plan {
                 );
                 return Err(Unplanned {
                     message,
-                    help: Some("keep less of its texts: `str(p, 64)`".into()),
+                    help: Some("keep less of its texts and stacks: `str(p, 64)`, `kstack(16)`".into()),
                     stream: Some((stream.name.clone(), *owner)),
                 });
             }
@@ -204,16 +245,13 @@ impl Plan {
     }
 }
 
-/// The memory that text of a capacity takes in a record; see [`crate::check::ir::Text::room`].
-fn room(capacity: u32) -> u32 {
-    (capacity + 2).next_multiple_of(8)
-}
-
 /// The slot that a value needs, not yet placed.
 fn slot(value: &FieldValue) -> Slot {
     match value {
         FieldValue::Int(_, Int { size, signed }) => Slot::Int { offset: 0, size: *size, signed: *signed },
         FieldValue::Text(text) => Slot::Text { offset: 0, capacity: text.capacity() },
+        FieldValue::Bytes(bytes) => Slot::Bytes { offset: 0, capacity: bytes.length() },
+        FieldValue::Stack(stack) => Slot::Stack { offset: 0, depth: stack.depth() },
     }
 }
 
@@ -221,6 +259,8 @@ fn slot(value: &FieldValue) -> Slot {
 fn common(a: Slot, b: Slot) -> Option<Slot> {
     match (a, b) {
         (Slot::Text { capacity: a, .. }, Slot::Text { capacity: b, .. }) => Some(Slot::Text { offset: 0, capacity: a.max(b) }),
+        (Slot::Bytes { capacity: a, .. }, Slot::Bytes { capacity: b, .. }) => Some(Slot::Bytes { offset: 0, capacity: a.max(b) }),
+        (Slot::Stack { depth: a, .. }, Slot::Stack { depth: b, .. }) => Some(Slot::Stack { offset: 0, depth: a.max(b) }),
         (Slot::Int { size: sa, signed: a, .. }, Slot::Int { size: sb, signed: b, .. }) if a == b => {
             Some(Slot::Int { offset: 0, size: sa.max(sb), signed: a })
         }

@@ -4,7 +4,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use crate::{Compiled, Options, ProbeSpec, Scope, Slot, compile, kernel::fixture::FixtureKernel, scope};
+use crate::{Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile, kernel::fixture::FixtureKernel, scope};
 
 const LINE: &str = "----\n";
 
@@ -53,14 +53,7 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
         writeln!(out, "missing {}: {}", missing.probe, missing.reason).unwrap();
     }
     for stream in &compiled.streams {
-        let fields = stream.fields.iter().map(|f| match f.slot {
-            Slot::Int { offset, size, signed } => {
-                format!("{} {}: {}{} @{offset}", f.ctype, f.name, if signed { 's' } else { 'u' }, size * 8)
-            }
-            Slot::Text { offset, capacity } => format!("{} {}: text {capacity} @{offset}", f.ctype, f.name),
-            Slot::Bytes { offset, capacity } => format!("{} {}: bytes {capacity} @{offset}", f.ctype, f.name),
-            Slot::Stack { offset, depth } => format!("{} {}: stack {depth} @{offset}", f.ctype, f.name),
-        });
+        let fields = stream.fields.iter().map(|f| format!("{} {}: {}", f.ctype, f.name, slot(f)));
         writeln!(out, "stream {} {{ {} }} {} bytes", stream.name, fields.collect::<Vec<_>>().join(", "), stream.size).unwrap();
     }
     for need in &compiled.needs.data {
@@ -69,6 +62,12 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
     for map in &compiled.maps {
         writeln!(out, "map {}: {:?} {}+{} x {}", map.map, map.kind, map.key_size, map.value_size, map.max_entries).unwrap();
     }
+    for (number, map) in compiled.plugin_maps.iter().enumerate() {
+        let keys = map.keys.iter().map(|key| format!("{} {}", key.ctype, slot(key)));
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        let bucket = map.bucket.map(|_| ", bucket").unwrap_or_default();
+        writeln!(out, "@{} is map{number}: {:?} [{keys}{bucket}] {} {}", map.name, map.content, map.value.ctype, slot(&map.value)).unwrap();
+    }
     for program in &compiled.programs {
         writeln!(out, "program {} at {:?}, {} instructions", program.name, program.hook, program.insns.len()).unwrap();
         if listing {
@@ -76,6 +75,19 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
         }
     }
     out
+}
+
+fn slot(field: &Field) -> String {
+    let slot = match field.slot {
+        Slot::Int { offset, size, signed } => format!("{}{} @{offset}", if signed { 's' } else { 'u' }, size * 8),
+        Slot::Text { offset, capacity } => format!("text {capacity} @{offset}"),
+        Slot::Bytes { offset, capacity } => format!("bytes {capacity} @{offset}"),
+        Slot::Stack { offset, depth } => format!("stack {depth} @{offset}"),
+    };
+    match field.naming {
+        Naming::Plain => slot,
+        naming => format!("{slot} as {naming:?}"),
+    }
 }
 
 fn outcome(input: &str, listing: bool) -> String {
@@ -115,6 +127,18 @@ fn data(name: &str) -> std::path::PathBuf {
 #[test]
 fn shapes() {
     check_file(&data("shapes.spec"), false);
+}
+
+/// Maps and aggregations.
+#[test]
+fn maps() {
+    check_file(&data("maps.spec"), false);
+}
+
+/// Loops and branches, functions and builtins, types from the kernel.
+#[test]
+fn language() {
+    check_file(&data("language.spec"), false);
 }
 
 /// Every kind of attach point: where its probes run.

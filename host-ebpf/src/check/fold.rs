@@ -1,7 +1,10 @@
 //! Operators on constants, computed here and now; on anything else they stay.
 
 use super::ir::Value;
-use crate::syntax::ast::{BinaryOp, UnaryOp};
+use crate::{
+    kernel::btf::Int,
+    syntax::ast::{BinaryOp, UnaryOp},
+};
 
 pub(super) fn unary(op: UnaryOp, operand: Value) -> Value {
     match operand {
@@ -9,12 +12,22 @@ pub(super) fn unary(op: UnaryOp, operand: Value) -> Value {
             UnaryOp::Negate => n.wrapping_neg(),
             UnaryOp::Complement => !n,
             UnaryOp::Not => u64::from(n == 0),
+            UnaryOp::Dereference | UnaryOp::AddressOf => n,
         }),
         operand => Value::Unary(op, Box::new(operand)),
     }
 }
 
+/// The low bytes, extended as the type's sign asks.
+pub(super) fn convert(int: Int, n: u64) -> u64 {
+    let shift = 64 - 8 * u32::from(int.size);
+    if int.signed { ((n << shift).cast_signed() >> shift).cast_unsigned() } else { n << shift >> shift }
+}
+
 pub(super) fn binary(op: BinaryOp, signed: bool, left: Value, right: Value) -> Value {
+    if matches!(op, BinaryOp::Add | BinaryOp::Subtract) && right == Value::Const(0) {
+        return left;
+    }
     if let (Value::Const(l), Value::Const(r)) = (&left, &right)
         && let Some(value) = constant(op, signed, *l, *r)
     {

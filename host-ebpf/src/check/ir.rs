@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use crate::{
     attach::{Place, Space},
     kernel::btf::Int,
+    record::Naming,
     syntax::ast::{BinaryOp, UnaryOp},
 };
 
@@ -26,6 +27,26 @@ pub(crate) enum Value {
     /// What the span's entry half kept, by position in [`Body::saves`].
     Saved(usize),
     Variable(usize),
+    /// What one helper returns.
+    Helper(Helper),
+    /// The time since the gate opened.
+    Elapsed,
+    /// The first if the condition is not 0, else the second.
+    Choose(Box<Value>, Box<Value>, Box<Value>),
+    /// The low bytes, extended as the type's sign asks.
+    Convert(Int, Box<Value>),
+    /// The low `size` bytes in the other order.
+    Swap(u8, Box<Value>),
+    /// An integer in memory.
+    Field(Box<MemoryField>),
+    /// The value of a map's element; 0 for one that is not there.
+    Element(usize, Key),
+    /// Whether the element is there.
+    HasKey(usize, Key),
+    /// How many bytes a text has.
+    TextLength(Text),
+    /// Whether the literal is in the text.
+    Contains(Text, Vec<u8>),
     Unary(UnaryOp, Box<Value>),
     Binary {
         op: BinaryOp,
@@ -39,7 +60,101 @@ pub(crate) enum Value {
         text: Text,
         literal: Vec<u8>,
         equal: bool,
+        /// The text ends where the literal does; else it may go on.
+        whole: bool,
     },
+    /// Whether two texts are the same, or, with `equal` false, are not.
+    SameText {
+        left: Text,
+        right: Text,
+        equal: bool,
+    },
+}
+
+/// Values that one call without arguments returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Helper {
+    /// The address of the running `struct task_struct`.
+    CurrentTask,
+    CgroupId,
+    Random,
+    Jiffies,
+    NumaNode,
+    BootTime,
+    TaiTime,
+}
+
+/// How memory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    /// Directly: the base is a pointer whose type the verifier knows.
+    Typed,
+    /// By a helper that finds out whether the memory is there.
+    Kernel,
+    User,
+}
+
+/// An integer in memory. What can't be read is 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MemoryField {
+    pub(crate) base: Value,
+    pub(crate) access: Access,
+    /// In bytes from the base.
+    pub(crate) offset: u32,
+    pub(crate) int: Int,
+    /// Of a bit field: its lowest bit within the integer, and its width.
+    pub(crate) bits: Option<(u32, u32)>,
+    /// It is a pointer: as a number it is not to be a typed one.
+    pub(crate) pointer: bool,
+}
+
+/// The key of an element, part by part.
+pub(crate) type Key = Vec<KeyPart>;
+
+/// A part of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum KeyPart {
+    Int(Value),
+    Text(Text),
+    Bytes(Bytes),
+    Stack(Stack),
+}
+
+/// Bytes in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Bytes {
+    /// So many from that address on.
+    Memory { address: Box<Value>, space: Space, length: u32 },
+    /// The low bytes of an integer, in the order in which they stand in memory.
+    Int { value: Box<Value>, length: u32 },
+}
+
+impl Bytes {
+    pub(crate) fn length(&self) -> u32 {
+        match self {
+            Bytes::Memory { length, .. } | Bytes::Int { length, .. } => *length,
+        }
+    }
+}
+
+/// A call stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stack {
+    /// The kernel's, so many frames at most.
+    Kernel(u32),
+    /// The process's.
+    User(u32),
+    /// One address of the process.
+    Address(Box<Value>),
+}
+
+impl Stack {
+    pub(crate) fn depth(&self) -> u32 {
+        match self {
+            Stack::Kernel(depth) | Stack::User(depth) => *depth,
+            Stack::Address(_) => 1,
+        }
+    }
 }
 
 /// What the kernel says of the running task for nothing.
@@ -70,6 +185,32 @@ pub(crate) enum Text {
         space: Space,
         keep: u32,
     },
+    /// A `char[size]` at an address.
+    Array {
+        address: Box<Value>,
+        space: Space,
+        size: u32,
+    },
+    /// A fixed string.
+    Literal(Vec<u8>),
+    /// Text that the span's entry half kept, at most `keep` bytes, by position in [`Body::saves`].
+    Saved {
+        index: usize,
+        keep: u32,
+    },
+    /// A variable that holds at most `keep` bytes.
+    Variable {
+        index: usize,
+        keep: u32,
+    },
+    /// The value of a map's element, which has at most `keep` bytes; empty for one that is not there.
+    Element {
+        map: usize,
+        key: Key,
+        keep: u32,
+    },
+    /// The first if the condition is not 0, else the second.
+    Choose(Box<Value>, Box<Text>, Box<Text>),
 }
 
 /// `TASK_COMM_LEN` of include/linux/sched.h.
@@ -80,19 +221,31 @@ impl Text {
     pub(crate) fn capacity(&self) -> u32 {
         match self {
             Text::Comm => COMM_SIZE,
-            Text::Chars { size, .. } => *size,
+            Text::Chars { size, .. } | Text::Array { size, .. } => *size,
             Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } => *keep,
+            Text::Variable { keep, .. } | Text::Element { keep, .. } | Text::Saved { keep, .. } => *keep,
+            // One that is empty has room for its NUL byte still.
+            Text::Literal(bytes) => (bytes.len() as u32).max(1),
+            Text::Choose(_, a, b) => a.capacity().max(b.capacity()),
         }
     }
 
     /// How many bytes of memory writing it takes. A text that ends with a NUL byte is read with one byte more than itself and
-    /// the NUL, so that a full read says that it was longer.
+    /// the NUL, so that a full read says that it was longer; an array, which can't be longer, with the NUL.
     pub(crate) fn room(&self) -> u32 {
         match self {
-            Text::Comm | Text::Chars { .. } => self.capacity(),
+            Text::Comm => COMM_SIZE,
+            Text::Chars { size, .. } | Text::Array { size, .. } => size + 1,
             Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } => keep + 2,
+            _ => text_room(self.capacity()),
         }
     }
+}
+
+/// The room that text of a capacity takes in a record, a key or a variable: with the NUL byte, and one more for telling text that
+/// was longer.
+pub(crate) fn text_room(capacity: u32) -> u32 {
+    (capacity + 2).next_multiple_of(8)
 }
 
 /// The value of a field.
@@ -100,6 +253,8 @@ impl Text {
 pub(crate) enum FieldValue {
     Int(Value, Int),
     Text(Text),
+    Bytes(Bytes),
+    Stack(Stack),
 }
 
 /// A field of an `emit`.
@@ -108,6 +263,7 @@ pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) ctype: String,
     pub(crate) value: FieldValue,
+    pub(crate) naming: Naming,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,7 +275,30 @@ pub(crate) struct Statement {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StatementKind {
     Assign(usize, Value),
+    AssignText(usize, Text),
     If(Value, Vec<Statement>, Vec<Statement>),
+    /// So many times, written out.
+    Unroll(u32, Vec<Statement>),
+    /// While the condition holds, and `limit` times at most.
+    While { condition: Value, limit: u32, body: Vec<Statement> },
+    /// For each value of the variable from `from` to below `to`, and `limit` times at most.
+    For { variable: usize, from: Value, to: Value, limit: u32, body: Vec<Statement> },
+    Break,
+    Continue,
+    /// `@m[k] = value`
+    Set { map: usize, key: Key, value: Value },
+    SetText { map: usize, key: Key, value: Text },
+    /// `@m[k] += value`, in one indivisible step.
+    Add { map: usize, key: Key, value: Value },
+    /// One more value for an aggregation.
+    Aggregate {
+        map: usize,
+        key: Key,
+        value: Value,
+        /// It counts by intervals of time.
+        series: bool,
+    },
+    Delete { map: usize, key: Key },
     Return,
     Emit { stream: String, fields: Vec<Field> },
 }
@@ -145,10 +324,29 @@ impl Hash for Source {
 pub(crate) struct Body {
     pub(crate) when: Option<(Value, Source)>,
     pub(crate) statements: Vec<Statement>,
-    /// How many variables it has.
-    pub(crate) variables: usize,
+    /// Its variables: the text that each holds at most, 0 for an integer.
+    pub(crate) variables: Vec<u32>,
     /// What a span's entry half keeps for its exit half, as seen at the entry.
-    pub(crate) saves: Vec<Value>,
+    pub(crate) saves: Vec<Save>,
+    /// What joins the halves of a span, as seen at the entry and at the exit; `None` for the thread.
+    pub(crate) key: Option<(Vec<Value>, Vec<Value>)>,
+}
+
+/// What a span's entry half keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Save {
+    Int(Value),
+    Text(Text),
+}
+
+impl Save {
+    /// How many bytes it takes.
+    pub(crate) fn size(&self) -> u32 {
+        match self {
+            Save::Int(_) => 8,
+            Save::Text(text) => text_room(text.capacity()),
+        }
+    }
 }
 
 impl Value {
@@ -156,15 +354,68 @@ impl Value {
     pub(crate) fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
         test(self)
             || match self {
-                Value::Unary(_, operand) => operand.any(test),
+                Value::Unary(_, operand) | Value::Convert(_, operand) | Value::Swap(_, operand) => operand.any(test),
                 Value::Binary { left, right, .. } => left.any(test) || right.any(test),
-                Value::TextIs { text: Text::Pointer { pointer, .. }, .. } => pointer.any(test),
+                Value::Choose(a, b, c) => a.any(test) || b.any(test) || c.any(test),
+                Value::Field(field) => field.base.any(test),
+                Value::Element(_, key) | Value::HasKey(_, key) => any_in_key(key, test),
+                Value::TextIs { text, .. } | Value::TextLength(text) | Value::Contains(text, _) => text.any(test),
+                Value::SameText { left, right, .. } => left.any(test) || right.any(test),
                 _ => false,
             }
     }
 
     /// Whether computing it asks for the time of the run.
     pub(crate) fn needs_time(&self) -> bool {
-        self.any(&|v| matches!(v, Value::Time | Value::Duration))
+        self.any(&asks_for_time)
+    }
+
+    /// Whether it reads memory that may not be there.
+    pub(crate) fn can_fault(&self) -> bool {
+        self.any(&|v| matches!(v, Value::Field(_)))
+    }
+}
+
+/// Whether the value itself is of the time of the run.
+fn asks_for_time(value: &Value) -> bool {
+    matches!(value, Value::Time | Value::Duration | Value::Elapsed)
+}
+
+fn any_in_key(key: &Key, test: &dyn Fn(&Value) -> bool) -> bool {
+    key.iter().any(|part| match part {
+        KeyPart::Int(value) => value.any(test),
+        KeyPart::Text(text) => text.any(test),
+        KeyPart::Bytes(bytes) => bytes.any(test),
+        KeyPart::Stack(Stack::Address(address)) => address.any(test),
+        KeyPart::Stack(_) => false,
+    })
+}
+
+/// Whether computing the key asks for the time of the run.
+pub(crate) fn key_needs_time(key: &Key) -> bool {
+    any_in_key(key, &asks_for_time)
+}
+
+impl Text {
+    fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
+        match self {
+            Text::Pointer { pointer: value, .. } | Text::Array { address: value, .. } => value.any(test),
+            Text::Element { key, .. } => any_in_key(key, test),
+            Text::Choose(condition, a, b) => condition.any(test) || a.any(test) || b.any(test),
+            _ => false,
+        }
+    }
+
+    /// Whether computing it asks for the time of the run.
+    pub(crate) fn needs_time(&self) -> bool {
+        self.any(&asks_for_time)
+    }
+}
+
+impl Bytes {
+    fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
+        match self {
+            Bytes::Memory { address: value, .. } | Bytes::Int { value, .. } => value.any(test),
+        }
     }
 }

@@ -5,11 +5,11 @@ use aya_obj::generated::{
     bpf_func_id::{BPF_FUNC_ringbuf_query, BPF_FUNC_ringbuf_reserve, BPF_FUNC_ringbuf_submit},
 };
 
-use super::function::Generator;
+use super::{function::Generator, room::Spot};
 use crate::{
-    assemble::{Alu, Cond, R0, R1, R2, R3, R7, R8, Width},
-    check::ir::{Field, FieldValue, Text},
-    counters::{Counter, StreamCounter},
+    assemble::{Alu, Cond, FP, R0, R1, R2, R3, R7, R8, Width},
+    check::ir::{Field, FieldValue, Value},
+    counters::StreamCounter,
     output::MapRef,
     record::{self, Slot},
 };
@@ -37,11 +37,14 @@ impl Generator<'_> {
         for (i, field) in layout.fields.iter().enumerate() {
             let Some(emitted) = fields.iter().find(|f| f.name == field.name) else { continue };
             match (&emitted.value, field.slot) {
-                (FieldValue::Int(value, _), Slot::Int { offset, size, .. }) => {
-                    self.value(value);
-                    self.asm.store(Width::of(size), R7, offset as i16, R0);
+                (FieldValue::Int(value, _), Slot::Int { offset, size, .. }) => self.integer_field(value, i, offset as i16, size),
+                (FieldValue::Text(text), Slot::Text { offset, capacity }) => {
+                    self.put_text(text, Spot::record(offset), capacity, false, Some(i));
                 }
-                (FieldValue::Text(text), Slot::Text { offset, capacity }) => self.text_field(text, i, offset as i16, capacity),
+                (FieldValue::Bytes(bytes), Slot::Bytes { offset, capacity }) => {
+                    self.put_bytes(bytes, Spot::record(offset), capacity, Some(i));
+                }
+                (FieldValue::Stack(stack), Slot::Stack { offset, depth }) => self.put_stack(stack, Spot::record(offset), depth),
                 // The planner gave the field the slot of its kind.
                 _ => {}
             }
@@ -54,36 +57,29 @@ impl Generator<'_> {
         self.asm.place(done);
     }
 
-    fn text_field(&mut self, text: &Text, field: usize, offset: i16, capacity: u32) {
-        let (fault, done) = (self.asm.label(), self.asm.label());
-        self.text(text, R7, offset);
-        match text {
-            Text::Comm => {}
-            Text::Chars { .. } => self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault),
-            Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } => {
-                self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
-                self.asm.jump_if_imm(Cond::Ne, R0, text.room() as i32, done);
-                self.mark(record::CUT, field);
-                self.asm.store_imm(Width::W1, R7, offset + *keep as i16, 0);
-                self.bump(Counter::Truncated);
-            }
+    fn integer_field(&mut self, value: &Value, field: usize, offset: i16, size: u8) {
+        if !value.can_fault() {
+            self.value(value);
+            self.asm.store(Width::of(size), R7, offset, R0);
+            return;
         }
-        if let Text::Comm | Text::Chars { .. } = text
-            && text.capacity() < capacity
-        {
-            self.asm.store_imm(Width::W1, R7, offset + text.capacity() as i16, 0);
-        }
-        self.asm.jump(done);
-        self.asm.place(fault);
-        if *text != Text::Comm {
-            self.mark(record::ABSENT, field);
-            self.bump(Counter::ReadFault);
-        }
-        self.asm.place(done);
+        let (fault, read) = (self.allocate(8), self.asm.label());
+        self.asm.set(R1, 0);
+        self.asm.store(Width::W8, FP, fault, R1);
+        self.fault = Some(fault);
+        self.value(value);
+        self.fault = None;
+        self.asm.store(Width::of(size), R7, offset, R0);
+        self.asm.load(Width::W8, R1, FP, fault);
+        self.asm.jump_if_imm(Cond::Eq, R1, 0, read);
+        self.mark(record::ABSENT, Some(field));
+        self.asm.place(read);
+        self.release(8);
     }
 
-    /// Sets the bit of a field in the record's header.
-    fn mark(&mut self, bitmap: u32, field: usize) {
+    /// Sets the bit of a field in the record's header. Uses r1.
+    pub(super) fn mark(&mut self, bitmap: u32, field: Option<usize>) {
+        let Some(field) = field else { return };
         self.asm.load(Width::W4, R1, R7, bitmap as i16);
         self.asm.alu_imm(Alu::Or, R1, (1u32 << field) as i32);
         self.asm.store(Width::W4, R7, bitmap as i16, R1);

@@ -1,13 +1,19 @@
 //! Integers: every value is computed into r0; r1 to r5 are free to use.
 
-use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_current_uid_gid, BPF_FUNC_get_smp_processor_id, BPF_FUNC_probe_read_kernel};
+use aya_obj::generated::bpf_func_id::{
+    BPF_FUNC_get_current_cgroup_id, BPF_FUNC_get_current_task, BPF_FUNC_get_current_uid_gid, BPF_FUNC_get_numa_node_id,
+    BPF_FUNC_get_prandom_u32, BPF_FUNC_get_smp_processor_id, BPF_FUNC_jiffies64, BPF_FUNC_ktime_get_boot_ns,
+    BPF_FUNC_ktime_get_tai_ns, BPF_FUNC_probe_read_kernel,
+};
 
 use super::function::Generator;
 use crate::{
     assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R6, R8, Reg, Width},
     attach::Place,
-    check::ir::{TaskField, Value},
+    check::ir::{Helper, TaskField, Value},
+    gate,
     kernel::btf::Int,
+    output::MapRef,
     syntax::ast::{BinaryOp, UnaryOp},
 };
 
@@ -36,7 +42,39 @@ impl Generator<'_> {
                 self.value(operand);
                 self.asm.alu_imm(Alu::Xor, R0, -1);
             }
-            Value::TextIs { text, literal, equal } => self.text_is(text, literal, *equal),
+            Value::Helper(helper) => self.asm.call(match helper {
+                Helper::CurrentTask => BPF_FUNC_get_current_task,
+                Helper::CgroupId => BPF_FUNC_get_current_cgroup_id,
+                Helper::Random => BPF_FUNC_get_prandom_u32,
+                Helper::Jiffies => BPF_FUNC_jiffies64,
+                Helper::NumaNode => BPF_FUNC_get_numa_node_id,
+                Helper::BootTime => BPF_FUNC_ktime_get_boot_ns,
+                Helper::TaiTime => BPF_FUNC_ktime_get_tai_ns,
+            }),
+            Value::Choose(condition, then, otherwise) => {
+                let (no, end) = (self.asm.label(), self.asm.label());
+                self.branch(condition, false, no);
+                self.value(then);
+                self.asm.jump(end);
+                self.asm.place(no);
+                self.value(otherwise);
+                self.asm.place(end);
+            }
+            Value::Convert(int, operand) => {
+                self.value(operand);
+                self.convert(*int, R0);
+            }
+            Value::Swap(size, operand) => {
+                self.value(operand);
+                self.asm.swap(R0, *size);
+            }
+            Value::Field(field) => self.memory_field(field),
+            Value::Element(map, key) => self.element(*map, key),
+            Value::HasKey(map, key) => self.has_key(*map, key),
+            Value::TextLength(text) => self.text_length(text),
+            Value::Contains(text, needle) => self.contains(text, needle),
+            Value::TextIs { text, literal, equal, whole } => self.text_is(text, literal, *equal, *whole),
+            Value::SameText { left, right, equal } => self.same_text(left, right, *equal),
             Value::Unary(UnaryOp::Not, _) => self.truth(value),
             Value::Binary { op, .. } if condition(*op, false).is_some() || matches!(op, BinaryOp::And | BinaryOp::Or) => {
                 self.truth(value);
@@ -186,7 +224,17 @@ impl Generator<'_> {
                 self.asm.negate(dst);
                 self.asm.alu(Alu::Add, dst, R8);
             }
-            Value::Saved(i) => self.asm.load(Width::W8, dst, FP, self.saved + 8 * *i as i16),
+            Value::Elapsed => {
+                let bit = self.context.options.gate.unwrap_or_default();
+                self.asm.map_value(dst, MapRef::Gate, gate::opened(bit));
+                self.asm.load(Width::W8, dst, dst, 0);
+                self.asm.negate(dst);
+                self.asm.alu(Alu::Add, dst, R8);
+            }
+            Value::Saved(i) => {
+                let slot = self.saved(*i);
+                self.asm.load(Width::W8, dst, FP, slot);
+            }
             Value::Variable(i) => {
                 let slot = self.variable(*i);
                 self.asm.load(Width::W8, dst, FP, slot);
@@ -211,15 +259,21 @@ impl Generator<'_> {
             Place::Slot(slot) => self.asm.load(Width::W8, dst, R6, 8 * slot as i16),
             Place::Regs(offset) => self.regs(offset, dst),
         }
-        let read_narrow = matches!(place, Place::Context(_));
+        // A narrow load extends with zeroes.
+        if int.signed || !matches!(place, Place::Context(_)) {
+            self.convert(int, dst);
+        }
+    }
+
+    /// Extends the low bytes as the type's sign asks.
+    pub(super) fn convert(&mut self, int: Int, reg: Reg) {
         let shift = 64 - 8 * i32::from(int.size);
         match (int.size, int.signed) {
             (8, _) => {}
-            (_, false) if read_narrow => {}
-            (4, false) => self.asm.zero_extend_32(dst),
+            (4, false) => self.asm.zero_extend_32(reg),
             (_, signed) => {
-                self.asm.alu_imm(Alu::Lsh, dst, shift);
-                self.asm.alu_imm(if signed { Alu::Arsh } else { Alu::Rsh }, dst, shift);
+                self.asm.alu_imm(Alu::Lsh, reg, shift);
+                self.asm.alu_imm(if signed { Alu::Arsh } else { Alu::Rsh }, reg, shift);
             }
         }
     }
@@ -243,8 +297,14 @@ fn is_simple(value: &Value) -> bool {
     match value {
         Value::Task(field) => matches!(field, TaskField::Pid | TaskField::Tid),
         Value::Pointer(place) => !matches!(place, Place::Slot(_)),
-        Value::Const(_) | Value::Time | Value::Duration | Value::Load(..) | Value::Saved(_) | Value::Variable(_) => true,
-        Value::Cpu | Value::Unary(..) | Value::Binary { .. } | Value::TextIs { .. } => false,
+        Value::Const(_)
+        | Value::Time
+        | Value::Duration
+        | Value::Elapsed
+        | Value::Load(..)
+        | Value::Saved(_)
+        | Value::Variable(_) => true,
+        _ => false,
     }
 }
 

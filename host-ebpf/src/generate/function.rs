@@ -5,10 +5,10 @@ use aya_obj::generated::bpf_func_id::{
     BPF_FUNC_probe_read_kernel,
 };
 
-use super::{Context, GenerateError, STACK};
+use super::{Context, GenerateError, STACK, statement};
 use crate::{
-    assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Width},
-    check::ir::{Statement, StatementKind},
+    assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Reg, Width},
+    check::ir::{Save, text_room},
     counters::{Counter, StreamCounter},
     kernel::syscalls::TS_COMPAT,
     output::MapRef,
@@ -24,24 +24,64 @@ pub(super) struct Generator<'a> {
     /// The stack in use, in bytes below the frame pointer, and the most that it was.
     used: u32,
     most: u32,
+    /// The same of the scratch map.
+    pub(super) scratch_used: u32,
+    pub(super) scratch_most: u32,
+    /// How much of the scratch map the function will have used.
+    scratch_needed: u32,
+    /// The address of the scratch map's value that is claimed.
+    pub(super) scratch: i16,
     /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
     pub(super) pid_tgid: i16,
-    /// The first variable.
-    variables: i16,
+    /// The variables.
+    variables: Vec<i16>,
     /// In a span's exit half: when it began, and what its entry kept.
     pub(super) entry_time: i16,
     pub(super) saved: i16,
+    /// The key of a span that is not the thread's id alone.
+    pub(super) span_key: i16,
+    /// Where to note that memory was not there, for whoever wants to know.
+    pub(super) fault: Option<i16>,
+    /// The loops around a statement: where the next round begins, and what follows.
+    pub(super) loops: Vec<(Label, Label)>,
+    /// The end of the body, whatever path it took.
+    pub(super) completed: Label,
     /// The end of the function.
     out: Label,
 }
 
+/// What became of a function.
+pub(super) struct Generated {
+    pub(super) asm: Assembler,
+    pub(super) scratch: u32,
+}
+
 impl<'a> Generator<'a> {
-    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function) -> Self {
-        let out = asm.label();
-        Generator { asm, context, function, used: 0, most: 0, pid_tgid: 0, variables: 0, entry_time: 0, saved: 0, out }
+    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function, scratch_needed: u32) -> Self {
+        let (completed, out) = (asm.label(), asm.label());
+        Generator {
+            asm,
+            context,
+            function,
+            used: 0,
+            most: 0,
+            scratch_used: 0,
+            scratch_most: 0,
+            scratch_needed,
+            scratch: 0,
+            pid_tgid: 0,
+            variables: Vec::new(),
+            entry_time: 0,
+            saved: 0,
+            span_key: 0,
+            fault: None,
+            loops: Vec::new(),
+            completed,
+            out,
+        }
     }
 
-    pub(super) fn generate(mut self) -> Result<Assembler, GenerateError> {
+    pub(super) fn generate(mut self) -> Result<Generated, GenerateError> {
         self.pid_tgid = self.allocate(8);
         self.asm.mov(R6, R1);
         self.asm.mov(R7, R2);
@@ -49,7 +89,11 @@ impl<'a> Generator<'a> {
         if self.function.syscall {
             self.native_abi();
         }
-        self.scope();
+        self.asm.call(BPF_FUNC_get_current_pid_tgid);
+        self.asm.store(Width::W8, FP, self.pid_tgid, R0);
+        if self.function.task {
+            self.scope();
+        }
         self.find_counters();
         self.gate();
         match self.function.half {
@@ -66,7 +110,7 @@ impl<'a> Generator<'a> {
         if self.most > STACK {
             return Err(GenerateError::Stack { probe: self.function.probe, needed: self.most });
         }
-        Ok(self.asm)
+        Ok(Generated { asm: self.asm, scratch: self.scratch_most })
     }
 
     /// Room on the stack, aligned to 8 bytes; the offset from the frame pointer of its first byte.
@@ -102,10 +146,8 @@ impl<'a> Generator<'a> {
         self.release(4);
     }
 
-    /// Leaves for tasks out of scope and for the host's own.
+    /// Leaves for tasks out of scope and for the host's own. In r0 is what `bpf_get_current_pid_tgid` returned.
     fn scope(&mut self) {
-        self.asm.call(BPF_FUNC_get_current_pid_tgid);
-        self.asm.store(Width::W8, FP, self.pid_tgid, R0);
         self.asm.alu_imm(Alu::Rsh, R0, 32);
         // No process id is larger; the verifier wants to see it.
         self.asm.alu_imm(Alu::And, R0, processes::SIZE as i32 - 1);
@@ -188,16 +230,21 @@ impl<'a> Generator<'a> {
 
     /// The predicate and the statements.
     fn body(&mut self) {
-        let body = &self.function.body;
-        let (filtered, completed) = (self.asm.label(), self.asm.label());
-        if body.variables > 0 {
-            // The last one allocated has the lowest address; variable i is 8 * i above it.
-            self.variables = self.allocate(8 * body.variables as u32);
+        let function = self.function;
+        let body = &function.body;
+        let filtered = self.asm.label();
+        for text in &body.variables {
+            let size = if *text == 0 { 8 } else { text_room(*text) };
+            let slot = self.allocate(size);
+            self.variables.push(slot);
+            // Through a register: the verifier then knows the value.
             self.asm.set(R0, 0);
-            for i in 0..body.variables {
-                let slot = self.variable(i);
-                self.asm.store(Width::W8, FP, slot, R0);
+            for at in (0..size as i16).step_by(8) {
+                self.asm.store(Width::W8, FP, slot + at, R0);
             }
+        }
+        if self.scratch_needed > 0 {
+            self.claim_scratch();
         }
         if let Some((when, source)) = &body.when {
             if when.needs_time() {
@@ -206,60 +253,36 @@ impl<'a> Generator<'a> {
             self.asm.note(&source.0);
             self.branch(when, false, filtered);
         }
-        if needs_time(&body.statements) {
+        if statement::needs_time(&body.statements) {
             self.time();
         }
-        self.statements(&body.statements, completed);
-        self.asm.place(completed);
+        self.statements(&body.statements);
+        self.asm.place(self.completed);
         self.bump(Counter::Completed);
+        if self.scratch_needed > 0 {
+            self.release_scratch();
+        }
         self.leave();
         self.asm.place(filtered);
         self.bump(Counter::Filtered);
+        if self.scratch_needed > 0 {
+            self.release_scratch();
+        }
     }
 
     /// The stack slot of a variable.
     pub(super) fn variable(&self, index: usize) -> i16 {
-        self.variables + 8 * index as i16
+        self.variables.get(index).copied().unwrap_or_default()
     }
 
-    fn statements(&mut self, statements: &[Statement], completed: Label) {
-        for statement in statements {
-            self.asm.note(&statement.source.0);
-            match &statement.kind {
-                StatementKind::Return => self.asm.jump(completed),
-                StatementKind::Assign(variable, value) => {
-                    self.value(value);
-                    let slot = self.variable(*variable);
-                    self.asm.store(Width::W8, FP, slot, R0);
-                }
-                StatementKind::If(condition, then, otherwise) => {
-                    let (no, end) = (self.asm.label(), self.asm.label());
-                    self.branch(condition, false, no);
-                    self.statements(then, completed);
-                    if !otherwise.is_empty() {
-                        self.asm.jump(end);
-                    }
-                    self.asm.place(no);
-                    self.statements(otherwise, completed);
-                    self.asm.place(end);
-                }
-                StatementKind::Emit { stream, fields } => self.emit(stream, fields),
-            }
-        }
+    /// The stack slot of what a span's entry kept.
+    pub(super) fn saved(&self, index: usize) -> i16 {
+        let before: u32 = self.function.body.saves.iter().take(index).map(Save::size).sum();
+        self.saved + before as i16
     }
 
-    pub(super) fn stack_address(&mut self, dst: crate::assemble::Reg, offset: i16) {
+    pub(super) fn stack_address(&mut self, dst: Reg, offset: i16) {
         self.asm.mov(dst, FP);
         self.asm.alu_imm(Alu::Add, dst, i32::from(offset));
     }
-}
-
-/// Whether the statements ask for the time of the run; every record has it.
-fn needs_time(statements: &[Statement]) -> bool {
-    statements.iter().any(|s| match &s.kind {
-        StatementKind::Return => false,
-        StatementKind::Assign(_, value) => value.needs_time(),
-        StatementKind::If(condition, then, otherwise) => condition.needs_time() || needs_time(then) || needs_time(otherwise),
-        StatementKind::Emit { .. } => true,
-    })
 }

@@ -7,33 +7,43 @@
 //! | room | what |
 //! |---|---|
 //! | here | the dispatcher: gate, the functions of a system call |
-//! | `function` | a probe half: native ABI, scope, counters, time, predicate, statements |
+//! | `function` | a probe half: native ABI, scope, counters, time, predicate |
+//! | `statement` | statements and loops |
 //! | `span` | pairing entries with exits |
 //! | `emit` | records |
-//! | `expr`, `text` | values |
+//! | `map`, `aggregate` | keys and elements of maps, aggregations |
+//! | `expr`, `memory`, `text`, `bytes` | values: integers, what pointers point to, text, bytes and stacks |
+//! | `room` | where values are put: the stack, a record, or the scratch map |
 //!
 //! Registers in a function: r6 context, r7 the gate's outcome and later the record, r8 the time or 0, r9 this CPU's counters.
 
+mod aggregate;
+mod bytes;
 mod emit;
 mod expr;
 mod function;
+mod map;
+mod memory;
+mod room;
 mod span;
+mod statement;
 mod text;
 
 use std::collections::BTreeMap;
 
 use aya_obj::generated::bpf_func_id::BPF_FUNC_ktime_get_ns;
 use function::Generator;
+pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
 
 use crate::{
     assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R6, R7, R8, R9, TooLarge, Width},
     counters::Layout,
     gate,
-    kernel::{Kernel, syscalls},
-    output::{Hook, MapRef},
-    plan::{Half, HookPlan},
+    kernel::{Features, Kernel, syscalls},
+    output::{Hook, MapRef, PluginMap},
+    plan::{Half, HookPlan, Plan, SpanPlan},
     record::Stream,
-    spec::Options,
+    spec::{Options, ProbeSpec},
 };
 
 /// What the code of all functions of a plugin depends on.
@@ -41,26 +51,35 @@ pub(crate) struct Context<'a> {
     pub(crate) options: &'a Options,
     pub(crate) counters: Layout,
     pub(crate) streams: &'a [Stream],
-    /// For each span, how many values its entries keep.
-    pub(crate) saves: &'a BTreeMap<usize, usize>,
+    pub(crate) maps: &'a [PluginMap],
+    pub(crate) spans: &'a BTreeMap<usize, SpanPlan>,
     /// The names of the probes, for the listing.
     pub(crate) names: Vec<&'a str>,
+    pub(crate) features: Features,
     /// The offset of `thread_info.status` in `struct task_struct`, where the kernel has it.
     pub(crate) thread_status: Option<u32>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(
+        specs: &'a [ProbeSpec],
         options: &'a Options,
         counters: Layout,
-        streams: &'a [Stream],
-        saves: &'a BTreeMap<usize, usize>,
-        names: Vec<&'a str>,
+        plan: &'a Plan,
+        maps: &'a [PluginMap],
         kernel: &dyn Kernel,
     ) -> Self {
         let thread_status = kernel.btf().member("task_struct", "thread_info.status").map(|(offset, _)| offset);
-        Context { options, counters, streams, saves, names, thread_status }
+        let names = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let features = kernel.features();
+        Context { options, counters, streams: &plan.streams, maps, spans: &plan.spans, names, features, thread_status }
     }
+}
+
+/// A program, and how many bytes of the scratch map it uses.
+pub(crate) struct Code {
+    pub(crate) assembled: Assembled,
+    pub(crate) scratch: u32,
 }
 
 /// The code can't be made.
@@ -77,22 +96,29 @@ pub(crate) enum GenerateError {
 pub(crate) const STACK: u32 = 512 - 32;
 
 /// Makes the program of one hook.
-pub(crate) fn program(hook: &Hook, plan: &HookPlan, context: &Context<'_>) -> Result<Assembled, GenerateError> {
+pub(crate) fn program(hook: &Hook, plan: &HookPlan, context: &Context<'_>) -> Result<Code, GenerateError> {
     let mut asm = Assembler::default();
     let labels: Vec<Label> = plan.functions.iter().map(|_| asm.label()).collect();
     dispatcher(&mut asm, hook, plan, &labels, context);
+    let mut scratch = 0;
     for (function, label) in plan.functions.iter().zip(&labels) {
         let half = match function.half {
             Half::Whole => "",
             Half::Entry => ".entry",
             Half::Exit => ".exit",
         };
+        // Whether a function uses the scratch map is known once it is made, and it has to begin by claiming it.
+        let needed = match context.maps.iter().any(|map| map.key_size > room::ON_STACK) {
+            true => Generator::new(Assembler::default(), context, function, 0).generate()?.scratch,
+            false => 0,
+        };
         // Several functions of one probe differ in their arguments.
         let name = format!("{}{half}", context.names.get(function.probe).copied().unwrap_or_default());
         asm.function(*label, &name);
-        asm = Generator::new(asm, context, function).generate()?;
+        asm = Generator::new(asm, context, function, needed).generate()?.asm;
+        scratch = scratch.max(needed);
     }
-    Ok(asm.finish()?)
+    Ok(Code { assembled: asm.finish()?, scratch })
 }
 
 fn dispatcher(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[Label], context: &Context<'_>) {

@@ -8,12 +8,14 @@ use aya_obj::generated::{
     bpf_func_id::{BPF_FUNC_map_delete_elem, BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem},
 };
 
-use super::function::Generator;
+use super::{function::Generator, room::Spot};
 use crate::{
     assemble::{Alu, Cond, FP, R0, R1, R2, R3, R4, R7, R8, Reg, Width},
+    check::ir::{Save, TaskField, Value},
     counters::Counter,
     gate,
     output::MapRef,
+    plan::SpanPlan,
 };
 
 /// The offsets in [`crate::output::SpanEntry`].
@@ -37,20 +39,31 @@ impl Generator<'_> {
         MapRef::Span(self.function.probe)
     }
 
+    fn plan(&self) -> SpanPlan {
+        self.context.spans.get(&self.function.probe).copied().unwrap_or_default()
+    }
+
     pub(super) fn span_entry(&mut self) {
-        let saves = self.context.saves.get(&self.function.probe).copied().unwrap_or(0);
-        let size = SAVED as u32 + 8 * saves as u32;
+        let function = self.function;
+        let size = SAVED as u32 + self.plan().saved;
         let entry = self.allocate(size);
         self.bump(Counter::Entered);
         self.time();
-        for i in 0..saves {
-            // Where another target of the probe keeps more, the rest is zero.
-            match self.function.body.saves.get(i) {
-                Some(value) => self.value(value),
-                None => self.asm.set(R0, 0),
+        self.build_span_key(function.body.key.as_ref().map(|(entry, _)| entry.as_slice()));
+        let mut at = SAVED as u32;
+        for save in &function.body.saves {
+            let spot = Spot::stack(entry).at(at);
+            match save {
+                Save::Int(value) => {
+                    self.value(value);
+                    self.put(Width::W8, spot);
+                }
+                Save::Text(text) => self.put_text(text, spot, text.capacity(), true, None),
             }
-            self.asm.store(Width::W8, FP, entry + SAVED + 8 * i as i16, R0);
+            at += save.size();
         }
+        // Where another target of the probe keeps more, the rest is zero.
+        self.zero(Spot::stack(entry), at, size);
         self.asm.store(Width::W8, FP, entry + TIME, R8);
         self.generation(R7);
         self.asm.store(Width::W8, FP, entry + GENERATION, R7);
@@ -78,15 +91,18 @@ impl Generator<'_> {
         self.bump(Counter::MapFull);
         self.bump(Counter::Lost);
         self.asm.place(done);
+        self.release_span_key();
         self.release(size);
     }
 
     /// Goes on with the entry's values on the stack, or leaves.
     pub(super) fn span_exit(&mut self) {
-        let saves = self.function.body.saves.len();
+        let function = self.function;
+        let saved: u32 = function.body.saves.iter().map(Save::size).sum();
         self.entry_time = self.allocate(8);
-        self.saved = self.allocate(8 * saves as u32);
+        self.saved = self.allocate(saved);
         let (unpaired, stale, paired) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.build_span_key(function.body.key.as_ref().map(|(_, exit)| exit.as_slice()));
         self.lookup();
         self.asm.jump_if_imm(Cond::Eq, R0, 0, unpaired);
         self.asm.mov(R7, R0);
@@ -95,10 +111,7 @@ impl Generator<'_> {
         self.asm.jump_if(Cond::Ne, R1, R2, stale);
         self.asm.load(Width::W8, R1, R7, TIME);
         self.asm.store(Width::W8, FP, self.entry_time, R1);
-        for i in 0..saves as i16 {
-            self.asm.load(Width::W8, R1, R7, SAVED + 8 * i);
-            self.asm.store(Width::W8, FP, self.saved + 8 * i, R1);
-        }
+        self.copy(Spot::stack(self.saved), R7, SAVED, saved);
         self.delete();
         self.bump(Counter::Matched);
         self.asm.jump(paired);
@@ -108,10 +121,37 @@ impl Generator<'_> {
         self.bump(Counter::Unpaired);
         self.leave();
         self.asm.place(paired);
+        self.release_span_key();
     }
 
-    /// r2: the address of the thread's id, the lower half of what the kernel says.
+    /// Builds a key that is more than the thread's id: what joins the halves, or the thread and the target.
+    fn build_span_key(&mut self, key: Option<&[Value]>) {
+        let plan = self.plan();
+        if plan.parts == 0 {
+            return;
+        }
+        self.span_key = self.allocate(plan.key_size());
+        let (key_slot, target) = (self.span_key, self.function.target.unwrap_or_default());
+        let thread = [Value::Task(TaskField::Tid), Value::Const(target.into())];
+        for (i, part) in key.unwrap_or(&thread).iter().enumerate() {
+            self.value(part);
+            self.asm.store(Width::W8, FP, key_slot + 8 * i as i16, R0);
+        }
+    }
+
+    fn release_span_key(&mut self) {
+        if self.plan().parts > 0 {
+            self.release(self.plan().key_size());
+        }
+    }
+
+    /// `dst`: the address of the key; without another it is the thread's id, the lower half of what the kernel says.
     fn key(&mut self, dst: Reg) {
+        if self.plan().parts > 0 {
+            let key = self.span_key;
+            self.stack_address(dst, key);
+            return;
+        }
         let low = if cfg!(target_endian = "big") { self.pid_tgid + 4 } else { self.pid_tgid };
         self.asm.mov(dst, FP);
         self.asm.alu_imm(Alu::Add, dst, i32::from(low));

@@ -137,6 +137,10 @@ impl Kernel for FixtureKernel {
         Ok(found.map(probe).collect())
     }
 
+    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
+        Ok((name == "jiffies_64").then_some(0xffff_ffff_8200_0000))
+    }
+
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {
         Ok((path == "/sys/fs/cgroup/system.slice").then_some(42))
     }

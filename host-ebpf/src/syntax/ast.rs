@@ -33,6 +33,22 @@ pub enum ExprKind {
     Variable(String),
     /// `args.filename`
     Member(Box<Expr>, Ident),
+    /// `p->field`
+    Arrow(Box<Expr>, Ident),
+    /// `p[i]`
+    Index(Box<Expr>, Box<Expr>),
+    /// `@m`, `@m[pid, comm]`
+    Map(MapAccess),
+    /// `(struct sock *)x`
+    Cast(TypeName, Box<Expr>),
+    /// `c ? x : y`
+    Choose(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// `sizeof(struct sock)`
+    SizeOf(TypeName),
+    /// `offsetof(struct sock, field)`
+    OffsetOf(TypeName, Ident),
+    /// `container_of(p, struct sock, field)`
+    ContainerOf(Box<Expr>, TypeName, Ident),
     /// `str(x)`
     Call(Ident, Vec<Expr>),
     /// `-x`
@@ -50,6 +66,28 @@ pub enum UnaryOp {
     Not,
     /// `~`
     Complement,
+    /// `*`: what a pointer points to.
+    Dereference,
+    /// `&`: where something is.
+    AddressOf,
+}
+
+/// A type as C writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeName {
+    /// Words and stars, parted by single spaces.
+    pub text: String,
+    /// Its bytes.
+    pub span: Range<usize>,
+}
+
+/// A map, or an element of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapAccess {
+    /// The name without the `@`; empty for the map `@`.
+    pub name: Ident,
+    /// What stands in brackets.
+    pub keys: Vec<Expr>,
 }
 
 /// Operators with two operands.
@@ -114,14 +152,34 @@ pub struct Statement {
 /// The kinds of statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatementKind {
-    /// `$x = e;`
-    Assign(Ident, Expr),
+    /// `$x = e;`; with an operator `$x += e;`
+    Assign(Ident, Option<BinaryOp>, Expr),
+    /// `let $x;`
+    Let(Ident),
+    /// `@m[k] = e;`; with an operator `@m[k] += e;`. `@m++` is `@m += 1`.
+    AssignMap(MapAccess, Option<BinaryOp>, Expr),
+    /// `let @m = lruhash(10000);`
+    Declare(Ident, Ident, u64),
+    /// `delete(@m[k]);`
+    Delete(MapAccess),
+    /// `clear(@m);`
+    Clear(MapAccess),
+    /// `unroll(n) { ... }`
+    Unroll(Expr, Vec<Statement>),
+    /// `while (e) { ... }`
+    While(Expr, Vec<Statement>),
+    /// `for ($i : a..b) { ... }`: from a up to but not b.
+    For(Ident, Expr, Expr, Vec<Statement>),
+    /// `break;`
+    Break,
+    /// `continue;`
+    Continue,
     /// `if (e) { ... } else { ... }`
     If(Expr, Vec<Statement>, Vec<Statement>),
     /// `return;`
     Return,
-    /// `emit s { f: e, g };`
-    Emit(Ident, Vec<EmitField>),
+    /// `emit s { f: e, g };`. Without a name it is the bare list `{ pid, comm }` at the end of a body.
+    Emit(Option<Ident>, Vec<EmitField>),
 }
 
 /// A field of an `emit`; `pid` alone is `pid: pid`.

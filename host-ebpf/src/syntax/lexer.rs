@@ -10,6 +10,7 @@ pub(super) enum Token {
     Text(String),
     Ident(String),
     Variable(String),
+    Map(String),
     /// An operator or a mark of punctuation.
     Mark(&'static str),
     End,
@@ -23,6 +24,7 @@ impl Token {
             Token::Text(_) => "a string".into(),
             Token::Ident(name) => format!("`{name}`"),
             Token::Variable(name) => format!("`${name}`"),
+            Token::Map(name) => format!("`@{name}`"),
             Token::Mark(mark) => format!("`{mark}`"),
             Token::End => "the end".into(),
         }
@@ -36,11 +38,12 @@ pub(super) struct Spanned {
 }
 
 /// Longer marks before those that they begin with.
-const MARKS: [&str; 31] = [
-    "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "->", "(", ")", "{", "}", "[", "]", ",", ";", ":", ".", "+", "-",
+const MARKS: [&str; 42] = [
+    "<<=", ">>=", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "++", "--", "->", "..", "+=", "-=", "*=", "/=", "%=", "&=", "|=",
+    "^=", "(", ")", "{", "}", "[", "]", ",", ";", ":", ".", "+", "-",
     "*", "/", "%", "<", ">", "=", "!", "~",
 ];
-const BIT_MARKS: [&str; 6] = ["&", "|", "^", "?", "@", "#"];
+const BIT_MARKS: [&str; 5] = ["&", "|", "^", "?", "#"];
 
 /// All tokens of the text, the last one `End`.
 pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, SyntaxError> {
@@ -82,6 +85,10 @@ fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SyntaxErr
         }
         return Ok((Token::Variable(rest[1..1 + length].to_owned()), 1 + length));
     }
+    if first == '@' {
+        let length = word(&rest[1..]);
+        return Ok((Token::Map(rest[1..1 + length].to_owned()), 1 + length));
+    }
     let length = word(rest);
     if length > 0 {
         return Ok((Token::Ident(rest[..length].to_owned()), length));
@@ -98,10 +105,31 @@ fn word(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) { 0 } else { end }
 }
 
+/// What a number may be followed by: units of time, in ns.
+const UNITS: [(&str, u64); 7] =
+    [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000), ("d", 86_400_000_000_000)];
+
+/// The value of `5ms`; `None` for what is no time.
+fn time(word: &str) -> Option<u64> {
+    let digits = word.find(|c: char| c.is_ascii_alphabetic())?;
+    let (_, unit) = UNITS.iter().find(|(name, _)| *name == &word[digits..])?;
+    word[..digits].replace('_', "").parse::<u64>().ok()?.checked_mul(*unit)
+}
+
 fn int(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
     let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let word = &rest[..length];
     let span = at..at + length;
+    if let Some(time) = time(word) {
+        return Ok((Token::Int(time), length));
+    }
+    // An exponent, as in 1e6.
+    if let Some((digits, exponent)) = word.split_once('e').filter(|(digits, _)| !digits.starts_with("0x"))
+        && let (Ok(digits), Ok(exponent)) = (digits.replace('_', "").parse::<u64>(), exponent.parse::<u32>())
+        && let Some(value) = 10_u64.checked_pow(exponent).and_then(|power| power.checked_mul(digits))
+    {
+        return Ok((Token::Int(value), length));
+    }
     let digits = word.replace('_', "");
     let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(hex) => (hex, 16),

@@ -4,7 +4,7 @@ pub mod ast;
 mod lexer;
 mod parser;
 
-pub use parser::{parse_body, parse_when};
+pub use parser::{parse_body, parse_list, parse_when};
 
 use std::ops::Range;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     SyntaxError,
-    ast::{BinaryOp, EmitField, Expr, ExprKind, Ident, Statement, StatementKind, UnaryOp},
+    ast::{BinaryOp, EmitField, Expr, ExprKind, Ident, MapAccess, Statement, StatementKind, TypeName, UnaryOp},
     lexer::{Spanned, Token, tokens},
 };
 
@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_CHAIN: usize = 256;
 
 /// What the language of other tools has and a body here must say in another way.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("printf", "a probe prints nothing: `emit STREAM { ... }` and let the plugin print"),
     ("print", "a probe prints nothing: `emit STREAM { ... }` and let the plugin print"),
     ("exit", "the plugin ends the run, through `session.stop`"),
@@ -23,7 +23,6 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("join", "`emit` the parts and let the plugin join them"),
     ("cat", "the plugin reads files, where the bundle grants it"),
     ("system", "nothing here starts programs"),
-    ("clear", "this version of the language has no maps"),
 ];
 
 /// Parses a predicate.
@@ -34,6 +33,18 @@ pub fn parse_when(text: &str) -> Result<Expr, SyntaxError> {
     Ok(expr)
 }
 
+/// Parses expressions with commas between them, as the key of a span has them. They stand `at` so many bytes into a longer text, by
+/// which their places count.
+pub fn parse_list(text: &str, at: usize) -> Result<Vec<Expr>, SyntaxError> {
+    let mut parser = Parser::new(&format!("{}{text}", " ".repeat(at)))?;
+    let mut out = vec![parser.expr()?];
+    while parser.eat(",") {
+        out.push(parser.expr()?);
+    }
+    parser.expect_end()?;
+    Ok(out)
+}
+
 /// Parses a body.
 pub fn parse_body(text: &str) -> Result<Vec<Statement>, SyntaxError> {
     let mut parser = Parser::new(text)?;
@@ -41,6 +52,26 @@ pub fn parse_body(text: &str) -> Result<Vec<Statement>, SyntaxError> {
     parser.expect_end()?;
     Ok(statements)
 }
+
+/// Operators that assign.
+const COMPOUND: [(&str, BinaryOp); 10] = [
+    ("+=", BinaryOp::Add),
+    ("-=", BinaryOp::Subtract),
+    ("*=", BinaryOp::Multiply),
+    ("/=", BinaryOp::Divide),
+    ("%=", BinaryOp::Remainder),
+    ("<<=", BinaryOp::ShiftLeft),
+    (">>=", BinaryOp::ShiftRight),
+    ("&=", BinaryOp::BitAnd),
+    ("|=", BinaryOp::BitOr),
+    ("^=", BinaryOp::BitXor),
+];
+
+/// Words that a type begins with. Other types are told by their ending (`size_t`) or by a star.
+const TYPE_WORDS: [&str; 26] = [
+    "struct", "union", "enum", "const", "unsigned", "signed", "int", "char", "short", "long", "void", "bool", "int8", "int16", "int32",
+    "int64", "uint8", "uint16", "uint32", "uint64", "u8", "u16", "u32", "u64", "s32", "s64",
+];
 
 struct Parser {
     tokens: Vec<Spanned>,
@@ -138,7 +169,8 @@ impl Parser {
                 return Ok(out);
             }
             let statement = self.nested(Self::statement)?;
-            let block = matches!(statement.kind, StatementKind::If(..));
+            use StatementKind::{For, If, Unroll, While};
+            let block = matches!(statement.kind, If(..) | While(..) | For(..) | Unroll(..));
             out.push(statement);
             if !block && !matches!(self.peek(), Token::End | Token::Mark("}")) {
                 self.expect(";", "after the statement")?;
@@ -149,47 +181,228 @@ impl Parser {
     fn statement(&mut self) -> Result<Statement> {
         let start = self.span().start;
         let kind = match self.peek().clone() {
-            Token::Variable(name) => {
-                let ident = Ident { name, span: self.advance().span };
-                self.expect("=", "after the variable")?;
-                StatementKind::Assign(ident, self.expr()?)
-            }
-            Token::Ident(word) if word == "if" => {
+            Token::Variable(_) | Token::Map(_) => self.assignment()?,
+            Token::Mark("++") => {
                 self.advance();
-                let condition = self.expr()?;
-                let span = start..self.last_end();
-                let then = self.block()?;
-                let otherwise = if !self.eat_word("else") {
-                    Vec::new()
-                } else if matches!(self.peek(), Token::Ident(word) if word == "if") {
-                    vec![self.nested(Self::statement)?]
-                } else {
-                    self.block()?
-                };
-                return Ok(Statement { kind: StatementKind::If(condition, then, otherwise), span });
+                self.step(BinaryOp::Add)?
             }
-            Token::Ident(word) if word == "return" => {
+            Token::Mark("--") => {
                 self.advance();
-                StatementKind::Return
+                self.step(BinaryOp::Subtract)?
             }
-            Token::Ident(word) if word == "emit" => {
-                self.advance();
-                let stream = self.ident("the name of a stream")?;
-                StatementKind::Emit(stream, self.emit_fields()?)
-            }
+            Token::Mark("{") => StatementKind::Emit(None, self.emit_fields(true)?),
+            Token::Ident(word) => match word.as_str() {
+                "if" => return self.branch(start),
+                "while" | "unroll" => {
+                    self.advance();
+                    let operand = self.expr()?;
+                    let span = start..self.last_end();
+                    let body = self.block()?;
+                    let kind = if word == "while" { StatementKind::While } else { StatementKind::Unroll };
+                    return Ok(Statement { kind: kind(operand, body), span });
+                }
+                "for" => return self.range_loop(start),
+                "let" => {
+                    self.advance();
+                    self.declaration()?
+                }
+                "return" => {
+                    self.advance();
+                    StatementKind::Return
+                }
+                "break" => {
+                    self.advance();
+                    StatementKind::Break
+                }
+                "continue" => {
+                    self.advance();
+                    StatementKind::Continue
+                }
+                "delete" => {
+                    self.advance();
+                    self.expect("(", "after `delete`")?;
+                    let mut map = self.map()?;
+                    // Older notation: delete(@m, key).
+                    while self.eat(",") {
+                        map.keys.push(self.expr()?);
+                    }
+                    self.expect(")", "after the element")?;
+                    StatementKind::Delete(map)
+                }
+                "clear" => {
+                    self.advance();
+                    self.expect("(", "after `clear`")?;
+                    let map = self.map()?;
+                    self.expect(")", "after the map")?;
+                    StatementKind::Clear(map)
+                }
+                "emit" => {
+                    self.advance();
+                    let stream = self.ident("the name of a stream")?;
+                    StatementKind::Emit(Some(stream), self.emit_fields(false)?)
+                }
+                _ => return Err(self.no_statement(&Token::Ident(word))),
+            },
             other => return Err(self.no_statement(&other)),
         };
         Ok(Statement { kind, span: start..self.last_end() })
+    }
+
+    /// `++@m` and the like, the operator being behind us.
+    fn step(&mut self, op: BinaryOp) -> Result<StatementKind> {
+        let one = Expr { kind: ExprKind::Int(1), span: self.span() };
+        match self.peek().clone() {
+            Token::Variable(name) => {
+                let ident = Ident { name, span: self.advance().span };
+                Ok(StatementKind::Assign(ident, Some(op), one))
+            }
+            Token::Map(_) => Ok(StatementKind::AssignMap(self.map()?, Some(op), one)),
+            other => Err(SyntaxError::new(self.span(), format!("expected a variable or a map, found {}", other.describe()))),
+        }
+    }
+
+    /// What begins with a variable or a map.
+    fn assignment(&mut self) -> Result<StatementKind> {
+        enum Left {
+            Variable(Ident),
+            Map(MapAccess),
+        }
+        let left = match self.peek().clone() {
+            Token::Variable(name) => Left::Variable(Ident { name, span: self.advance().span }),
+            _ => Left::Map(self.map()?),
+        };
+        let span = self.span();
+        let one = Expr { kind: ExprKind::Int(1), span: span.clone() };
+        let (op, value) = match self.peek() {
+            Token::Mark("++") => {
+                self.advance();
+                (Some(BinaryOp::Add), one)
+            }
+            Token::Mark("--") => {
+                self.advance();
+                (Some(BinaryOp::Subtract), one)
+            }
+            Token::Mark("=") => {
+                self.advance();
+                (None, self.expr()?)
+            }
+            other => match COMPOUND.iter().find(|(mark, _)| *other == Token::Mark(mark)) {
+                Some((_, op)) => {
+                    self.advance();
+                    (Some(*op), self.expr()?)
+                }
+                None => {
+                    let what = if matches!(left, Left::Variable(_)) { "variable" } else { "map" };
+                    let message = format!("expected `=` after the {what}, found {}", other.describe());
+                    return Err(SyntaxError::new(span, message));
+                }
+            },
+        };
+        Ok(match left {
+            Left::Variable(variable) => StatementKind::Assign(variable, op, value),
+            Left::Map(map) => StatementKind::AssignMap(map, op, value),
+        })
+    }
+
+    /// `let $x;`, `let $x = 1;`, `let @m = hash(100);`, the `let` being behind us.
+    fn declaration(&mut self) -> Result<StatementKind> {
+        match self.peek().clone() {
+            Token::Variable(name) => {
+                let ident = Ident { name, span: self.advance().span };
+                if self.eat("=") {
+                    return Ok(StatementKind::Assign(ident, None, self.expr()?));
+                }
+                Ok(StatementKind::Let(ident))
+            }
+            Token::Map(name) => {
+                let ident = Ident { name, span: self.advance().span };
+                self.expect("=", "after the map")?;
+                let kind = self.ident("a kind of map")?;
+                self.expect("(", "after the kind of map")?;
+                let size = match self.peek().clone() {
+                    Token::Int(size) => size,
+                    other => {
+                        let message = format!("expected a number of elements, found {}", other.describe());
+                        return Err(SyntaxError::new(self.span(), message));
+                    }
+                };
+                self.advance();
+                self.expect(")", "after the number of elements")?;
+                Ok(StatementKind::Declare(ident, kind, size))
+            }
+            other => {
+                let message = format!("expected a variable or a map, found {}", other.describe());
+                Err(SyntaxError::new(self.span(), message).help("`let $x = 1;` or `let @m = lruhash(10000);`"))
+            }
+        }
+    }
+
+    fn branch(&mut self, start: usize) -> Result<Statement> {
+        self.advance();
+        let condition = self.expr()?;
+        let span = start..self.last_end();
+        let then = self.block()?;
+        let otherwise = if !self.eat_word("else") {
+            Vec::new()
+        } else if matches!(self.peek(), Token::Ident(word) if word == "if") {
+            vec![self.nested(Self::statement)?]
+        } else {
+            self.block()?
+        };
+        Ok(Statement { kind: StatementKind::If(condition, then, otherwise), span })
+    }
+
+    /// `for ($i : a..b) { ... }`
+    fn range_loop(&mut self, start: usize) -> Result<Statement> {
+        self.advance();
+        self.expect("(", "after `for`")?;
+        let variable = match self.peek().clone() {
+            Token::Variable(name) => Ident { name, span: self.advance().span },
+            other => {
+                let message = format!("expected a variable, found {}", other.describe());
+                return Err(SyntaxError::new(self.span(), message).help("`for ($i : 0..10) { ... }`"));
+            }
+        };
+        self.expect(":", "after the variable")?;
+        let from = self.expr()?;
+        self.expect("..", "after the range's begin")?;
+        let to = self.expr()?;
+        self.expect(")", "after the range")?;
+        let span = start..self.last_end();
+        let body = self.block()?;
+        Ok(Statement { kind: StatementKind::For(variable, from, to, body), span })
+    }
+
+    /// `@m`, `@m[a, b]`
+    fn map(&mut self) -> Result<MapAccess> {
+        let Token::Map(name) = self.peek().clone() else {
+            let message = format!("expected a map, found {}", self.peek().describe());
+            return Err(SyntaxError::new(self.span(), message).help("a map is `@name`, an element of it `@name[key]`"));
+        };
+        let name = Ident { name, span: self.advance().span };
+        let mut keys = Vec::new();
+        if self.eat("[") {
+            loop {
+                // A tuple is the same as its parts.
+                keys.push(self.expr()?);
+                if !self.eat(",") {
+                    break;
+                }
+            }
+            self.expect("]", "after the key")?;
+        }
+        Ok(MapAccess { name, keys })
     }
 
     fn no_statement(&self, found: &Token) -> SyntaxError {
         let error = SyntaxError::new(self.span(), format!("expected a statement, found {}", found.describe()));
         let elsewhere = match found {
             Token::Ident(word) => ELSEWHERE.iter().find(|(name, _)| name == word).map(|(_, help)| *help),
-            Token::Mark("@") => Some("this version of the language has no maps"),
             _ => None,
         };
-        error.help(elsewhere.unwrap_or("statements are `emit STREAM { ... }`, `$x = ...`, `if (...) { ... }` and `return`"))
+        error.help(elsewhere.unwrap_or(
+            "statements are `emit STREAM { ... }`, `$x = ...`, `@m[...] = ...`, `if`, `while`, `for`, `unroll`, `delete`, `clear` and `return`",
+        ))
     }
 
     fn block(&mut self) -> Result<Vec<Statement>> {
@@ -199,10 +412,22 @@ impl Parser {
         Ok(statements)
     }
 
-    fn emit_fields(&mut self) -> Result<Vec<EmitField>> {
+    /// With `bare`, a field is an expression and is named after the last name in it.
+    fn emit_fields(&mut self, bare: bool) -> Result<Vec<EmitField>> {
         self.expect("{", "before the fields")?;
-        let mut fields = Vec::new();
+        let mut fields: Vec<EmitField> = Vec::new();
         while !self.eat("}") {
+            if bare && !self.names_field() {
+                let value = self.expr()?;
+                let name = last_name(&value).unwrap_or_else(|| format!("field{}", fields.len()));
+                let span = value.span.clone();
+                fields.push(EmitField { name: Ident { name, span }, value });
+                if !self.eat(",") {
+                    self.expect("}", "after the fields")?;
+                    break;
+                }
+                continue;
+            }
             let name = self.ident("the name of a field")?;
             let value = if self.eat(":") {
                 self.expr()?
@@ -222,8 +447,27 @@ impl Parser {
         Ok(fields)
     }
 
+    /// A field with a name of its own: `name: value`.
+    fn names_field(&self) -> bool {
+        let next = self.tokens.get(self.at + 1).map(|t| &t.token);
+        matches!(self.peek(), Token::Ident(_)) && next == Some(&Token::Mark(":"))
+    }
+
     fn expr(&mut self) -> Result<Expr> {
-        self.nested(|p| p.binary(0))
+        self.nested(Self::choice)
+    }
+
+    /// `a ? b : c`, which binds least.
+    fn choice(&mut self) -> Result<Expr> {
+        let condition = self.binary(0)?;
+        if !self.eat("?") {
+            return Ok(condition);
+        }
+        let then = self.expr()?;
+        self.expect(":", "in `condition ? x : y`")?;
+        let otherwise = self.expr()?;
+        let span = condition.span.start..otherwise.span.end;
+        Ok(Expr { kind: ExprKind::Choose(Box::new(condition), Box::new(then), Box::new(otherwise)), span })
     }
 
     /// Precedence climbing: operators that bind at least as tightly as `least`.
@@ -249,12 +493,79 @@ impl Parser {
             Token::Mark("-") => UnaryOp::Negate,
             Token::Mark("!") => UnaryOp::Not,
             Token::Mark("~") => UnaryOp::Complement,
+            Token::Mark("*") => UnaryOp::Dereference,
+            Token::Mark("&") => UnaryOp::AddressOf,
+            Token::Mark("(") if self.begins_cast() => {
+                let start = self.advance().span.start;
+                let to = self.type_name()?;
+                self.expect(")", "after the type")?;
+                let operand = self.nested(Self::unary)?;
+                let span = start..operand.span.end;
+                return Ok(Expr { kind: ExprKind::Cast(to, Box::new(operand)), span });
+            }
             _ => return self.postfix(),
         };
         let start = self.advance().span.start;
         let operand = self.nested(Self::unary)?;
         let span = start..operand.span.end;
         Ok(Expr { kind: ExprKind::Unary(op, Box::new(operand)), span })
+    }
+
+    /// At a `(`: a type follows, and a value behind it.
+    fn begins_cast(&self) -> bool {
+        let rest = &self.tokens[self.at + 1..];
+        let words = rest.iter().take_while(|t| matches!(t.token, Token::Ident(_) | Token::Mark("*"))).count();
+        let (Some(first), Some(close), Some(value)) = (rest.first(), rest.get(words), rest.get(words + 1)) else { return false };
+        let Token::Ident(word) = &first.token else { return false };
+        let last = words.checked_sub(1).map(|last| &rest[last].token);
+        let typed = TYPE_WORDS.contains(&word.as_str()) || word.ends_with("_t") || words > 1 && last == Some(&Token::Mark("*"));
+        let operand = matches!(
+            value.token,
+            Token::Int(_) | Token::Ident(_) | Token::Variable(_) | Token::Map(_) | Token::Text(_) | Token::Mark("(" | "-" | "~" | "!" | "*" | "&")
+        );
+        typed && close.token == Token::Mark(")") && operand
+    }
+
+    /// Words and stars.
+    fn type_name(&mut self) -> Result<TypeName> {
+        let start = self.span().start;
+        let mut words = Vec::new();
+        loop {
+            match self.peek().clone() {
+                Token::Ident(word) => words.push(word),
+                Token::Mark("*") if !words.is_empty() => words.push("*".to_owned()),
+                _ => break,
+            }
+            self.advance();
+        }
+        if words.is_empty() {
+            let message = format!("expected a type, found {}", self.peek().describe());
+            return Err(SyntaxError::new(self.span(), message).help("`struct sock`, `uint32`, `enum x`"));
+        }
+        Ok(TypeName { text: words.join(" "), span: start..self.last_end() })
+    }
+
+    /// What takes a type between its parentheses; `None` for an ordinary function.
+    fn typed_call(&mut self, function: &str) -> Result<Option<ExprKind>> {
+        Ok(Some(match function {
+            // `sizeof(value)` is an ordinary call.
+            "sizeof" if matches!(self.peek(), Token::Ident(word) if TYPE_WORDS.contains(&word.as_str()) || word.ends_with("_t")) => {
+                ExprKind::SizeOf(self.type_name()?)
+            }
+            "offsetof" => {
+                let of = self.type_name()?;
+                self.expect(",", "between type and member")?;
+                ExprKind::OffsetOf(of, self.ident("the name of a member")?)
+            }
+            "container_of" => {
+                let pointer = self.expr()?;
+                self.expect(",", "after the pointer")?;
+                let of = self.type_name()?;
+                self.expect(",", "between type and member")?;
+                ExprKind::ContainerOf(Box::new(pointer), of, self.ident("the name of a member")?)
+            }
+            _ => return Ok(None),
+        }))
     }
 
     fn postfix(&mut self) -> Result<Expr> {
@@ -269,6 +580,15 @@ impl Parser {
                 expr = Expr { kind: ExprKind::Member(Box::new(expr), member), span };
             } else if *self.peek() == Token::Mark("->") && matches!(&expr.kind, ExprKind::Name(n) if n == "args") {
                 return Err(SyntaxError::new(self.span(), "`args` is no pointer").help("write `args.NAME`"));
+            } else if self.eat("->") {
+                let member = self.ident("the name of a member")?;
+                let span = expr.span.start..member.span.end;
+                expr = Expr { kind: ExprKind::Arrow(Box::new(expr), member), span };
+            } else if self.eat("[") {
+                let index = self.expr()?;
+                self.expect("]", "after the index")?;
+                let span = expr.span.start..self.last_end();
+                expr = Expr { kind: ExprKind::Index(Box::new(expr), Box::new(index)), span };
             } else {
                 return Ok(expr);
             }
@@ -276,6 +596,11 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Result<Expr> {
+        if matches!(self.peek(), Token::Map(_)) {
+            let start = self.span().start;
+            let map = self.map()?;
+            return Ok(Expr { kind: ExprKind::Map(map), span: start..self.last_end() });
+        }
         let Spanned { token, span } = self.advance();
         let kind = match token {
             Token::Int(value) => ExprKind::Int(value),
@@ -283,6 +608,10 @@ impl Parser {
             Token::Variable(name) => ExprKind::Variable(name),
             Token::Ident(name) if *self.peek() == Token::Mark("(") => {
                 self.advance();
+                if let Some(kind) = self.typed_call(&name)? {
+                    self.expect(")", "after the arguments")?;
+                    return Ok(Expr { kind, span: span.start..self.last_end() });
+                }
                 let arguments = self.arguments()?;
                 let span = span.start..self.last_end();
                 let ident = Ident { span: span.start..span.start + name.len(), name };
@@ -293,10 +622,6 @@ impl Parser {
                 let inner = self.expr()?;
                 self.expect(")", "after the expression")?;
                 return Ok(Expr { kind: inner.kind, span: span.start..self.last_end() });
-            }
-            Token::Mark("@") => {
-                return Err(SyntaxError::new(span, "this version of the language has no maps")
-                    .help("`emit` each event and count in the plugin"));
             }
             other => return Err(SyntaxError::new(span, format!("expected an expression, found {}", other.describe()))),
         };
@@ -313,6 +638,20 @@ impl Parser {
             }
         }
         Ok(out)
+    }
+}
+
+/// What a field without a name is called: the last name in its expression, other than that of a function.
+fn last_name(expr: &Expr) -> Option<String> {
+    match &expr.kind {
+        ExprKind::Name(name) | ExprKind::Variable(name) => Some(name.clone()),
+        ExprKind::Member(_, member) | ExprKind::Arrow(_, member) => Some(member.name.clone()),
+        ExprKind::Call(function, arguments) => arguments.iter().find_map(last_name).or_else(|| Some(function.name.clone())),
+        ExprKind::Cast(_, operand) | ExprKind::Unary(_, operand) => last_name(operand),
+        ExprKind::Index(base, _) => last_name(base),
+        ExprKind::Binary(_, left, _) => last_name(left),
+        ExprKind::Map(map) if !map.name.name.is_empty() => Some(map.name.name.clone()),
+        _ => None,
     }
 }
 

@@ -32,10 +32,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes a gate with every bit closed and every generation 0.
+    /// Makes a gate with every bit closed and every generation 0. What runs without a gate counts the time from here on.
     pub fn create() -> Result<Gate, MapError> {
         let (map, mapping) = create_mapped(&name(MapRef::Gate), gate::VALUE_SIZE)?;
-        Ok(Gate { map, mapping })
+        let gate = Gate { map, mapping };
+        gate.say_opened(u64::MAX, clock::now());
+        Ok(gate)
     }
 
     /// The map, for programs.
@@ -45,6 +47,7 @@ impl Gate {
 
     /// Opens the bits of `mask` by one store.
     pub fn open(&self, mask: u64) -> Interval {
+        self.say_opened(mask, clock::now());
         self.store(|word| word.fetch_or(mask, Ordering::SeqCst))
     }
 
@@ -70,6 +73,15 @@ impl Gate {
     /// The generation of a plugin.
     pub fn generation(&self, bit: u8) -> u64 {
         self.at(gate::generation(bit)).map_or(0, |generation| generation.load(Ordering::SeqCst))
+    }
+
+    /// Says from when on the plugins of `mask` count the time.
+    fn say_opened(&self, mask: u64, now: u64) {
+        for bit in (0..gate::BITS as u8).filter(|bit| mask >> bit & 1 == 1) {
+            if let Some(opened) = self.at(gate::opened(bit)) {
+                opened.store(now, Ordering::Relaxed);
+            }
+        }
     }
 
     fn store(&self, store: impl FnOnce(&AtomicU64) -> u64) -> Interval {

@@ -153,6 +153,21 @@ impl Kernel for RunningKernel {
         Err(error(Path::new(binary), "there is no reader of programs"))
     }
 
+    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
+        let path = Path::new("/proc/kallsyms");
+        let text = fs::read_to_string(path).map_err(|e| error(path, e.to_string()))?;
+        // ADDRESS TYPE NAME [MODULE], see proc_kallsyms(5).
+        let mut lines = text.lines().map(|line| line.split_ascii_whitespace());
+        let found = lines.find_map(|mut words| {
+            let address = words.next()?;
+            (words.nth(1)? == name).then(|| u64::from_str_radix(address, 16).ok()).flatten()
+        });
+        match found {
+            Some(0) => Err(error(path, "addresses are hidden from this user (kernel.kptr_restrict)")),
+            found => Ok(found),
+        }
+    }
+
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {
         use std::os::unix::fs::MetadataExt as _;
         // The number of a cgroup is that of its directory (kernfs).

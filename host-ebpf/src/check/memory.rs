@@ -1,0 +1,403 @@
+//! What pointers point to: members, elements, casts.
+
+use std::ops::Range;
+
+use super::{
+    Checker, Half, Result, fold,
+    ir::{Access, Helper, MemoryField, Text, Value},
+    types::{IntType, Object, Pointee, Typed, U64, computed},
+};
+use crate::{
+    attach::{Argument, ContextKind, Place, Space},
+    diagnostic::{Diagnostic, suggest},
+    kernel::btf::{CType, Int, Shape, TypeId},
+    needs::DataClass,
+    output::Hook,
+    syntax::ast::{BinaryOp, Expr, Ident, TypeName},
+};
+
+impl Checker<'_> {
+    /// What an argument that is a pointer points to, where the kernel's types say.
+    pub(super) fn pointee(&self, argument: &Argument) -> Option<Pointee> {
+        if let Some(Shape::Pointer(to)) = argument.typ.and_then(|typ| self.types().shape(typ)) {
+            return Some(Pointee { id: to, levels: 0 });
+        }
+        let ctype = self.types().find_type(&argument.ctype)?;
+        Some(Pointee { id: ctype.base, levels: ctype.pointers.checked_sub(1)? })
+    }
+
+    pub(super) fn pointee_size(&self, to: Pointee) -> Option<u32> {
+        if to.levels > 0 { Some(8) } else { self.types().size(to.id) }
+    }
+
+    fn read_memory(&mut self, space: Space, span: &Range<usize>) {
+        self.read(
+            match space {
+                Space::User => DataClass::UserMemory,
+                Space::Kernel => DataClass::KernelMemory,
+            },
+            span,
+        );
+    }
+
+    /// The object that a pointer points to.
+    fn target_of(&mut self, value: Value, typ: &IntType, span: &Range<usize>) -> Result<Object> {
+        let (Some(space), Some(to)) = (typ.space, typ.to) else {
+            let message = format!("this is of type `{}`, and what it points to is not known", typ.ctype);
+            return Err(self.error_help(span, message, "say it by a cast: `((struct sock *)x)->field`"));
+        };
+        self.read_memory(space, span);
+        if to.levels > 0 {
+            // A pointer in memory; there is a type for it only in C.
+            return Err(self.error_help(span, "this points to a pointer", "take what it points to first: `*x`"));
+        }
+        let typed = space == Space::Kernel && self.is_typed(&value) && matches!(self.types().shape(to.id), Some(Shape::Struct { .. }));
+        Ok(Object { base: value, typed, space, offset: 0, id: to.id })
+    }
+
+    /// The verifier knows the type of the pointer.
+    fn is_typed(&self, value: &Value) -> bool {
+        match value {
+            Value::Pointer(Place::Slot(_)) => self.target.site.context == ContextKind::Slots && !self.rides_on_syscalls(),
+            Value::Field(field) => field.access == Access::Typed && field.pointer,
+            _ => false,
+        }
+    }
+
+    fn rides_on_syscalls(&self) -> bool {
+        self.target.site.syscall.is_some()
+    }
+
+    pub(super) fn arrow(&mut self, base: &Expr, member: &Ident, half: Half) -> Result<Typed> {
+        let span = base.span.start..member.span.end;
+        match self.expr(base, half)? {
+            Typed::Int(value, typ) => {
+                let object = self.target_of(value, &typ, &base.span)?;
+                self.member_of(object, member, &span)
+            }
+            Typed::Object(_) => {
+                let help = format!("write `.{}`", member.name);
+                Err(self.error_help(&member.span, "this is a struct, no pointer to one", help))
+            }
+            other => Err(self.error(&base.span, format!("`->` takes a pointer, and this is {}", other.describe()))),
+        }
+    }
+
+    /// `x.member` of what is neither `args` nor `entry`.
+    pub(super) fn object_member(&mut self, base: &Expr, member: &Ident, half: Half) -> Result<Typed> {
+        let span = base.span.start..member.span.end;
+        match self.expr(base, half)? {
+            Typed::Object(object) => self.member_of(object, member, &span),
+            Typed::Int(_, typ) if typ.space.is_some() => {
+                let help = format!("write `->{}`", member.name);
+                Err(self.error_help(&member.span, format!("this is a pointer (`{}`)", typ.ctype), help))
+            }
+            other => {
+                let message = format!("{} has no members", other.describe());
+                Err(self.error_help(&member.span, message, "`args.NAME`, `entry.args.NAME`, or a struct's"))
+            }
+        }
+    }
+
+    fn member_of(&mut self, object: Object, member: &Ident, span: &Range<usize>) -> Result<Typed> {
+        let types = self.types();
+        let Some(found) = types.member_of(object.id, &member.name) else {
+            let members = types.members(object.id);
+            let message = format!("`{}` has no member `{}`", types.ctype(object.id), member.name);
+            let like = suggest(&member.name, members.iter().map(|(name, _)| *name));
+            let help = match like {
+                Some(like) => format!("did you mean `{like}`?"),
+                None if members.is_empty() => "it is no struct, or this kernel does not say what is in it".to_owned(),
+                None => {
+                    let names: Vec<&str> = members.iter().map(|(name, _)| *name).take(12).collect();
+                    format!("it has {}", names.join(", "))
+                }
+            };
+            let error = self.error_help(&member.span, message, help);
+            return Err(Diagnostic { missing: true, ..error });
+        };
+        // In a union the verifier takes the first member that is there, whichever is meant.
+        let end = |bits: u32, id: TypeId, width: Option<u32>| bits + width.unwrap_or_else(|| types.size(id).unwrap_or(0) * 8);
+        let (first, last) = (found.bit_offset, end(found.bit_offset, found.id, found.bit_width));
+        let alone = !object.typed
+            || types.members(object.id).iter().filter(|(_, m)| m.bit_offset < last && end(m.bit_offset, m.id, m.bit_width) > first).count()
+                == 1;
+        let typed = object.typed && alone && matches!(types.shape(object.id), Some(Shape::Struct { .. }));
+        let Some(offset) = object.offset.checked_add(found.bit_offset / 8) else {
+            return Err(self.error(span, "this is too far from the pointer"));
+        };
+        let member = Object { typed, offset, id: found.id, ..object };
+        match found.bit_width {
+            Some(width) => self.bit_field(member, found.bit_offset % 8, width, span),
+            None => self.load(member, span),
+        }
+    }
+
+    fn bit_field(&mut self, object: Object, shift: u32, width: u32, span: &Range<usize>) -> Result<Typed> {
+        let types = self.types();
+        let declared = match types.shape(object.id) {
+            Some(Shape::Int(int) | Shape::Enum(int)) => int,
+            Some(Shape::Bool) => Int { size: 1, signed: false },
+            _ => return Err(self.error(span, "this bit field has no integer type")),
+        };
+        // The smallest integer that has all of its bits.
+        let Some(size) = [1_u8, 2, 4, 8].into_iter().find(|size| u32::from(*size) * 8 >= shift + width) else {
+            return Err(self.error(span, "this bit field is too wide"));
+        };
+        let int = Int { size, signed: declared.signed };
+        let access = access(object.space);
+        let typ = IntType::new(Int { size: declared.size, ..int }, types.ctype(object.id));
+        let field =
+            MemoryField { base: object.base, access, offset: object.offset, int, bits: Some((shift, width)), pointer: false };
+        Ok(Typed::Int(Value::Field(Box::new(field)), typ))
+    }
+
+    /// The value of what is in memory, if it is a value; arrays of `char` are text.
+    pub(super) fn load(&mut self, object: Object, span: &Range<usize>) -> Result<Typed> {
+        let types = self.types();
+        let ctype = types.ctype(object.id);
+        let value = |int: Int, pointer: bool| {
+            let fits = i16::try_from(object.offset).is_ok();
+            let access = if object.typed && fits { Access::Typed } else { access(object.space) };
+            let field = MemoryField { base: object.base.clone(), access, offset: object.offset, int, bits: None, pointer };
+            Value::Field(Box::new(field))
+        };
+        match types.shape(object.id) {
+            Some(Shape::Int(int) | Shape::Enum(int)) => Ok(Typed::Int(value(int, false), IntType::new(int, ctype))),
+            Some(Shape::Bool) => {
+                let int = Int { size: 1, signed: false };
+                Ok(Typed::Int(value(int, false), IntType::new(int, ctype)))
+            }
+            Some(Shape::Pointer(to)) => {
+                let space = if types.is_user_pointer(object.id) || object.space == Space::User { Space::User } else { Space::Kernel };
+                let typ = IntType::pointer(space, Some(Pointee { id: to, levels: 0 }), ctype);
+                Ok(Typed::Int(value(Int::POINTER, true), typ))
+            }
+            Some(Shape::Array { element, length }) if types.is_char(element) && length > 0 => {
+                let size = length.min(super::MAX_TEXT);
+                let space = object.space;
+                let (address, _) = self.address_of(object);
+                Ok(Typed::Text(Text::Array { address: Box::new(address), space, size }, ctype))
+            }
+            Some(Shape::Struct { .. } | Shape::Union { .. } | Shape::Array { .. }) => Ok(Typed::Object(object)),
+            _ => Err(self.error(span, format!("a value of type `{ctype}` can't be used here"))),
+        }
+    }
+
+    /// Where an object is, as a pointer to it; of an array, to its first element.
+    pub(super) fn address_of(&self, object: Object) -> (Value, IntType) {
+        let types = self.types();
+        let id = match types.shape(object.id) {
+            Some(Shape::Array { element, .. }) => element,
+            _ => object.id,
+        };
+        let typ = IntType::pointer(object.space, Some(Pointee { id, levels: 0 }), format!("{} *", types.ctype(id)));
+        (fold::binary(BinaryOp::Add, false, object.base, Value::Const(object.offset.into())), typ)
+    }
+
+    /// What an expression stands for in memory; `None` for what is computed.
+    pub(super) fn lvalue(&mut self, expr: &Expr, half: Half) -> Result<Option<Object>> {
+        Ok(match self.expr(expr, half)? {
+            Typed::Object(object) => Some(object),
+            Typed::Int(Value::Field(field), typ) if field.bits.is_none() => {
+                let space = if field.access == Access::User { Space::User } else { Space::Kernel };
+                // A pointer to an integer of that width; its name is lost, its type is not needed.
+                let id = self.types().find_type(&typ.ctype).filter(|c| c.pointers == 0).map_or(TypeId::VOID, |c| c.base);
+                Some(Object { base: field.base, typed: false, space, offset: field.offset, id })
+            }
+            Typed::Text(Text::Array { address, space, .. }, _) => {
+                let id = self.types().find_type("char").map_or(TypeId::VOID, |c| c.base);
+                Some(Object { base: *address, typed: false, space, offset: 0, id })
+            }
+            _ => None,
+        })
+    }
+
+    pub(super) fn dereference(&mut self, operand: &Expr, half: Half) -> Result<Typed> {
+        match self.expr(operand, half)? {
+            Typed::Int(value, typ) => self.pointed_to(value, &typ, &operand.span),
+            Typed::Object(object) => {
+                let (value, typ) = self.address_of(object);
+                self.pointed_to(value, &typ, &operand.span)
+            }
+            other => Err(self.error(&operand.span, format!("`*` takes a pointer, and this is {}", other.describe()))),
+        }
+    }
+
+    fn pointed_to(&mut self, value: Value, typ: &IntType, span: &Range<usize>) -> Result<Typed> {
+        match (typ.space, typ.to) {
+            (Some(space), Some(to)) if to.levels > 0 => {
+                self.read_memory(space, span);
+                let field = MemoryField {
+                    base: value,
+                    access: access(space),
+                    offset: 0,
+                    int: Int::POINTER,
+                    bits: None,
+                    pointer: true,
+                };
+                let to = Pointee { levels: to.levels - 1, ..to };
+                let ctype = format!("{} {}", self.types().ctype(to.id), "*".repeat(to.levels as usize + 1));
+                Ok(Typed::Int(Value::Field(Box::new(field)), IntType::pointer(space, Some(to), ctype)))
+            }
+            _ => {
+                let object = self.target_of(value, typ, span)?;
+                self.load(object, span)
+            }
+        }
+    }
+
+    pub(super) fn index(&mut self, base: &Expr, index: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
+        let typed = self.expr(base, half)?;
+        let (index, ..) = self.int(index, half)?;
+        let (value, typ) = match typed {
+            Typed::Object(object) if matches!(self.types().shape(object.id), Some(Shape::Array { .. })) => {
+                if let (Some(Shape::Array { length, .. }), Value::Const(i)) = (self.types().shape(object.id), &index)
+                    && length > 0
+                    && *i >= length.into()
+                {
+                    return Err(self.error(span, format!("the array has {length} elements, the last is number {}", length - 1)));
+                }
+                self.address_of(object)
+            }
+            Typed::Int(value, typ) if typ.to.is_some() => (value, typ),
+            Typed::Text(Text::Array { address, space, .. }, _) => {
+                let to = self.types().find_type("char").map(|c| Pointee { id: c.base, levels: 0 });
+                (*address, IntType::pointer(space, to, "char *"))
+            }
+            other => {
+                let message = format!("`[ ]` takes an array or a pointer whose type is known, and this is {}", other.describe());
+                return Err(self.error(&base.span, message));
+            }
+        };
+        let size = typ.to.and_then(|to| self.pointee_size(to));
+        let Some(size) = size else {
+            return Err(self.error(&base.span, format!("the elements of `{}` have no size", typ.ctype)));
+        };
+        let offset = fold::binary(BinaryOp::Multiply, false, index, Value::Const(size.into()));
+        let address = fold::binary(BinaryOp::Add, false, value, offset);
+        self.pointed_to(address, &typ, span)
+    }
+
+    fn named_type(&self, name: &TypeName) -> Result<CType> {
+        self.types().find_type(&name.text).ok_or_else(|| {
+            let message = format!("this kernel has no type `{}`", name.text);
+            let last = name.text.trim_end_matches([' ', '*']).rsplit(' ').next().unwrap_or_default().to_owned();
+            let types = self.types();
+            let of = if name.text.contains("struct") {
+                crate::kernel::btf::Named::Struct
+            } else {
+                crate::kernel::btf::Named::Typedef
+            };
+            // Only names that begin alike: the kernel has tens of thousands.
+            let begin: String = last.chars().take(2).collect();
+            let names = types.names("vmlinux", of, |name| name.starts_with(&begin));
+            let help = match suggest(&last, names) {
+                Some(like) => format!("did you mean `{like}`?"),
+                None => "types are those of the running kernel: `struct sock`, `enum x`, `pid_t`, `uint32`".to_owned(),
+            };
+            Diagnostic { missing: true, ..self.error_help(&name.span, message, help) }
+        })
+    }
+
+    pub(super) fn named_size(&self, name: &TypeName) -> Result<u32> {
+        let ctype = self.named_type(name)?;
+        if ctype.pointers > 0 {
+            return Ok(8);
+        }
+        self.types().size(ctype.base).ok_or_else(|| self.error(&name.span, format!("`{}` has no size", name.text)))
+    }
+
+    pub(super) fn offset_of(&self, name: &TypeName, member: &Ident) -> Result<u32> {
+        let ctype = self.named_type(name)?;
+        match self.types().member_of(ctype.base, &member.name) {
+            Some(found) => Ok(found.bit_offset / 8),
+            None => {
+                let members = self.types().members(ctype.base);
+                let error = self.error(&member.span, format!("`{}` has no member `{}`", name.text, member.name));
+                let like = suggest(&member.name, members.iter().map(|(name, _)| *name));
+                Err(Diagnostic { help: like.map(|like| format!("did you mean `{like}`?")), missing: true, ..error })
+            }
+        }
+    }
+
+    pub(super) fn container_of(&mut self, pointer: &Expr, of: &TypeName, member: &Ident, half: Half) -> Result<Typed> {
+        let (value, typ) = self.int(pointer, half)?;
+        let offset = self.offset_of(of, member)?;
+        let id = self.named_type(of)?.base;
+        let value = fold::binary(BinaryOp::Subtract, false, value, Value::Const(offset.into()));
+        let space = typ.space.unwrap_or(Space::Kernel);
+        Ok(Typed::Int(value, IntType::pointer(space, Some(Pointee { id, levels: 0 }), format!("{} *", of.text))))
+    }
+
+    pub(super) fn cast(&mut self, to: &TypeName, operand: &Expr, half: Half) -> Result<Typed> {
+        let ctype = self.named_type(to)?;
+        let (value, typ) = self.int(operand, half)?;
+        if let Some(levels) = ctype.pointers.checked_sub(1) {
+            let space = if ctype.user { Space::User } else { typ.space.unwrap_or(self.own_space()) };
+            return Ok(Typed::Int(value, IntType::pointer(space, Some(Pointee { id: ctype.base, levels }), &to.text)));
+        }
+        let int = match self.types().shape(ctype.base) {
+            Some(Shape::Int(int) | Shape::Enum(int)) => int,
+            Some(Shape::Bool) => Int { size: 1, signed: false },
+            _ => {
+                let message = format!("`{}` is no integer type and no pointer", to.text);
+                return Err(self.error_help(&to.span, message, format!("a pointer to it is `({} *)`", to.text)));
+            }
+        };
+        let value = match value {
+            Value::Const(n) => Value::Const(fold::convert(int, n)),
+            value if int.size == 8 => value,
+            value => Value::Convert(int, Box::new(value)),
+        };
+        Ok(Typed::Int(value, IntType::new(int, &to.text)))
+    }
+
+    /// Whose memory a number points into that becomes a pointer here.
+    pub(super) fn own_space(&self) -> Space {
+        match self.target.site.hook {
+            Hook::Uprobe { .. } => Space::User,
+            _ => Space::Kernel,
+        }
+    }
+
+    /// A member of the running task, by a path through pointers.
+    pub(super) fn task_member(&mut self, path: &[&str], span: &Range<usize>) -> Result<Typed> {
+        let to = self.types().find_type("struct task_struct").map(|t| Pointee { id: t.base, levels: 0 });
+        let typ = IntType::pointer(Space::Kernel, to, "struct task_struct *");
+        self.member_path(Typed::Int(Value::Helper(Helper::CurrentTask), typ), path, span)
+    }
+
+    /// Members of what a pointer points to. These facts of a task are its identity and need no grant.
+    pub(super) fn member_path(&mut self, from: Typed, path: &[&str], span: &Range<usize>) -> Result<Typed> {
+        let reads = self.reads.len();
+        let mut at = from;
+        for name in path {
+            let member = Ident { name: (*name).to_owned(), span: span.clone() };
+            at = match at {
+                Typed::Int(value, typ) => {
+                    let object = self.target_of(value, &typ, span)?;
+                    self.member_of(object, &member, span)?
+                }
+                Typed::Object(object) => self.member_of(object, &member, span)?,
+                other => return Err(self.error(span, format!("{} has no members", other.describe()))),
+            };
+        }
+        self.reads.truncate(reads);
+        Ok(at)
+    }
+
+    /// An integer that is to be a pointer into that memory.
+    pub(super) fn in_space(&mut self, operand: &Expr, space: Space, half: Half) -> Result<Typed> {
+        let (value, typ) = self.int(operand, half)?;
+        let typ = if typ.space.is_some() { typ } else { IntType { ctype: "void *".to_owned(), ..computed(U64) } };
+        Ok(Typed::Int(value, IntType { int: Int::POINTER, space: Some(space), ..typ }))
+    }
+}
+
+fn access(space: Space) -> Access {
+    match space {
+        Space::User => Access::User,
+        Space::Kernel => Access::Kernel,
+    }
+}

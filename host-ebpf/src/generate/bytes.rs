@@ -1,0 +1,85 @@
+//! Bytes and call stacks, which stand behind a header with their length.
+
+use aya_obj::generated::{
+    BPF_F_USER_STACK,
+    bpf_func_id::{BPF_FUNC_get_stack, BPF_FUNC_probe_read_kernel, BPF_FUNC_probe_read_user},
+};
+
+use super::{function::Generator, room::Spot};
+use crate::{
+    assemble::{Alu, Cond, FP, R0, R1, R2, R3, R4, R6, Width},
+    attach::Space,
+    check::ir::{Bytes, Stack},
+    counters::Counter,
+    record::{self, LENGTH_HEADER},
+};
+
+impl Generator<'_> {
+    /// Writes bytes to where there is room for so many ([`record::Slot::Bytes`]).
+    pub(super) fn put_bytes(&mut self, bytes: &Bytes, at: Spot, capacity: u32, field: Option<usize>) {
+        let data = at.at(LENGTH_HEADER);
+        let length = bytes.length();
+        self.zero(data, length / 8 * 8, capacity.next_multiple_of(8));
+        match bytes {
+            Bytes::Int { value, length } => {
+                self.value(value);
+                self.put(Width::of(*length as u8), data);
+                self.asm.set(R0, (*length).into());
+                self.put(Width::W8, at);
+            }
+            Bytes::Memory { address, space, length } => {
+                let fault = self.asm.label();
+                self.value(address);
+                self.asm.mov(R3, R0);
+                self.address(R1, data);
+                self.asm.set(R2, (*length).into());
+                self.asm.call(match space {
+                    Space::User => BPF_FUNC_probe_read_user,
+                    Space::Kernel => BPF_FUNC_probe_read_kernel,
+                });
+                let done = self.asm.label();
+                self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
+                self.asm.set(R0, (*length).into());
+                self.put(Width::W8, at);
+                self.asm.jump(done);
+                self.asm.place(fault);
+                // The helper has zeroed what it was to write.
+                self.mark(record::ABSENT, field);
+                self.bump(Counter::ReadFault);
+                self.asm.set(R0, 0);
+                self.put(Width::W8, at);
+                self.asm.place(done);
+            }
+        }
+    }
+
+    /// Writes a call stack to where there is room for so many frames ([`record::Slot::Stack`]).
+    pub(super) fn put_stack(&mut self, stack: &Stack, at: Spot, depth: u32) {
+        let frames = at.at(LENGTH_HEADER);
+        self.zero(frames, 8 * stack.depth(), 8 * depth);
+        match stack {
+            Stack::Address(address) => {
+                self.value(address);
+                self.put(Width::W8, frames);
+                self.asm.set(R0, 8);
+            }
+            Stack::Kernel(depth) | Stack::User(depth) => {
+                let flags = if matches!(stack, Stack::User(_)) { BPF_F_USER_STACK as u64 } else { 0 };
+                self.asm.mov(R1, R6);
+                self.address(R2, frames);
+                self.asm.set(R3, (8 * depth).into());
+                self.asm.set(R4, flags);
+                // The rest it zeroes; it returns how many bytes it wrote, or below 0 why it could not.
+                self.asm.call(BPF_FUNC_get_stack);
+            }
+        }
+        self.put(Width::W4, at);
+        if matches!(stack, Stack::Kernel(_)) {
+            self.asm.set(R0, 0);
+        } else {
+            self.asm.load(Width::W8, R0, FP, self.pid_tgid);
+            self.asm.alu_imm(Alu::Rsh, R0, 32);
+        }
+        self.put(Width::W4, at.at(4));
+    }
+}
