@@ -174,7 +174,8 @@ pub enum MapRef {
     Counters,
     /// The plugin's ring; the host chooses its size.
     Ring,
-    /// The open spans of a probe, by its position: key `u32` thread id, value [`SpanEntry`] followed by what the body saves.
+    /// The open spans of a probe, by its position: the key is the thread's id as `u32`, or integers of 8 bytes; the value is a
+    /// [`SpanEntry`] followed by what the body saves.
     Span(usize),
     /// A map that probes name, `@name`, by its position in [`Compiled::plugin_maps`].
     Plugin(usize),
@@ -190,6 +191,8 @@ pub struct SpanEntry {
     pub generation: u64,
     /// When the span began, CLOCK_MONOTONIC ns.
     pub time: u64,
+    /// The thread that began it.
+    pub thread: u64,
 }
 
 /// The shape of a map.

@@ -119,7 +119,9 @@ impl Plan {
         }
         let saved = Body { saves: body.saves.clone(), key: body.key.clone(), ..Body::default() };
         self.route(&entry.hook, entry.syscall, function(entry, Half::Entry, number, saved))?;
-        self.route(&target.site.hook, syscall, function(&target.site, Half::Exit, number, body))
+        // What another key joins ends wherever it ends: whose it is was asked where it began.
+        let task = target.site.task && body.key.is_none();
+        self.route(&target.site.hook, syscall, Function { task, ..function(&target.site, Half::Exit, number, body) })
     }
 
     fn route(&mut self, hook: &Hook, syscall: Option<u32>, function: Function) -> Result<(), Unplanned> {

@@ -81,6 +81,11 @@ fn text() {
 }
 
 #[test]
+fn maps() {
+    check_file("maps.cases");
+}
+
+#[test]
 fn spans() {
     check_file("spans.cases");
 }

@@ -21,7 +21,8 @@ use crate::{
 /// The offsets in [`crate::output::SpanEntry`].
 const GENERATION: i16 = 0;
 const TIME: i16 = 8;
-const SAVED: i16 = 16;
+const THREAD: i16 = 16;
+const SAVED: i16 = 24;
 
 impl Generator<'_> {
     /// `dst`: the plugin's generation; 0 in a run without a gate, which has but one.
@@ -65,6 +66,8 @@ impl Generator<'_> {
         // Where another target of the probe keeps more, the rest is zero.
         self.zero(Spot::stack(entry), at, size);
         self.asm.store(Width::W8, FP, entry + TIME, R8);
+        self.value(&Value::Task(TaskField::Tid));
+        self.asm.store(Width::W8, FP, entry + THREAD, R0);
         self.generation(R7);
         self.asm.store(Width::W8, FP, entry + GENERATION, R7);
         // An element that is there already is of a call that never returned (a thread that exited within it had this id), or of

@@ -44,17 +44,17 @@ impl Spans {
         let (key_size, value_size) = (self.spec.key_size as usize, self.spec.value_size as usize);
         let (keys, values) = sys::map_elements(self.fd(), key_size, value_size, self.spec.max_entries)?;
         let entries = keys.chunks_exact(key_size.max(1)).zip(values.chunks_exact(value_size.max(1)));
-        let mut spans: Vec<OpenSpan> = entries.filter_map(|(key, value)| span(key, value)).collect();
+        let mut spans: Vec<OpenSpan> = entries.filter_map(|(_, value)| span(value)).collect();
         spans.sort_by_key(|span| (span.time, span.tid));
         Ok(spans)
     }
 }
 
-/// A key is the thread's number, a value begins with a [`SpanEntry`].
-fn span(key: &[u8], value: &[u8]) -> Option<OpenSpan> {
+/// A value begins with a [`SpanEntry`].
+fn span(value: &[u8]) -> Option<OpenSpan> {
     let word = |at: usize| value.get(at..)?.first_chunk().map(|word| u64::from_ne_bytes(*word));
     Some(OpenSpan {
-        tid: u32::from_ne_bytes(*key.first_chunk()?),
+        tid: u32::try_from(word(std::mem::offset_of!(SpanEntry, thread))?).ok()?,
         generation: word(std::mem::offset_of!(SpanEntry, generation))?,
         time: word(std::mem::offset_of!(SpanEntry, time))?,
     })

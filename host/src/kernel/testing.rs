@@ -133,9 +133,9 @@ pub(crate) fn counting(hook: Hook, bit: Option<u8>) -> Program {
     let closed = layout.probe(0, Counter::HitsClosed);
     a.op(0x55, 7, 0, 5, 0).bump(MapRef::Counters, closed).end_if(0x05, 0, 0);
     a.bump(MapRef::Counters, layout.probe(0, Counter::Hits));
-    // key at -8, { generation, time } at -24
+    // { generation, time, thread } at -24, of which the last is also the key
     let hash_update = 2;
-    a.op(0x62, 10, 0, -8, tid).op(0x7b, 10, 9, -24, 0).op(0x85, 0, 0, 0, 5).op(0x7b, 10, 0, -16, 0);
+    a.op(0x7a, 10, 0, -8, tid).op(0x7b, 10, 9, -24, 0).op(0x85, 0, 0, 0, 5).op(0x7b, 10, 0, -16, 0);
     a.map(1, MapRef::Span(0)).op(0xbf, 2, 10, 0, 0).op(0x07, 2, 0, 0, -8);
     a.op(0xbf, 3, 10, 0, 0).op(0x07, 3, 0, 0, -24).op(0xb7, 4, 0, 0, 0).op(0x85, 0, 0, 0, hash_update);
     a.bump(MapRef::Counters, layout.stream(0, StreamCounter::Attempted));
