@@ -1,16 +1,14 @@
-//! Instructions with labels to instructions with offsets, and the listing.
+//! Instructions with labels to instructions with offsets.
 //!
 //! The verifier refuses code that no path reaches (`unreachable insn`), so the assembler leaves out whatever follows an exit or a
 //! jump up to the next label that something jumps to.
 
-use std::{collections::HashMap, fmt::Write};
-
 use aya_obj::generated::{
     BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_DW, BPF_END, BPF_EXIT,
-    BPF_H, BPF_IMM,
-    BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_K, BPF_LD,
-    BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_MAP_FD,
-    BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_H, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE,
+    BPF_JSLT, BPF_K, BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL,
+    BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE, BPF_W, BPF_X, BPF_XCHG,
+    BPF_XOR, bpf_func_id, bpf_insn,
 };
 
 use crate::output::MapRef;
@@ -335,7 +333,7 @@ impl Assembler {
         starts.push(slot);
         // A label that was never placed is one that nothing alive jumps to.
         let target = |label: Label| self.labels[label.0].0.map_or(0, |item| starts[item]) as i64;
-        let mut out = Assembled { insns: Vec::with_capacity(slot), maps: Vec::new(), listing: String::new() };
+        let mut out = Assembled { insns: Vec::with_capacity(slot), maps: Vec::new(), notes: Vec::new() };
         for (item, &at) in self.items.iter().zip(&starts) {
             match item {
                 Item::Insn(i) => out.insns.push(*i),
@@ -361,19 +359,7 @@ impl Assembler {
                 }
             }
         }
-        let functions = self.notes.iter().filter(|(_, text)| !text.starts_with(' '));
-        let functions: HashMap<usize, &str> = functions.map(|(item, text)| (starts[*item], text.trim_end_matches(':'))).collect();
-        let mut notes = self.notes.iter().peekable();
-        let mut slots = starts.iter().copied().enumerate().take(self.items.len());
-        let mut listing = String::new();
-        for (item, at) in &mut slots {
-            while let Some((_, text)) = notes.next_if(|(before, _)| *before <= item) {
-                let _ = writeln!(listing, "{text}");
-            }
-            let map = out.maps.binary_search_by_key(&at, |(slot, _)| *slot).ok().map(|i| out.maps[i].1);
-            let _ = writeln!(listing, "{at:5}: {}", disassemble(&out.insns[at..], at, map, &functions));
-        }
-        out.listing = listing;
+        out.notes = self.notes.iter().map(|(item, text)| (starts[*item], text.clone())).collect();
         Ok(out)
     }
 }
@@ -383,134 +369,5 @@ impl Assembler {
 pub(crate) struct Assembled {
     pub(crate) insns: Vec<bpf_insn>,
     pub(crate) maps: Vec<(usize, MapRef)>,
-    pub(crate) listing: String,
-}
-
-impl std::fmt::Display for MapRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            MapRef::Gate => f.write_str("gate"),
-            MapRef::Processes => f.write_str("processes"),
-            MapRef::Counters => f.write_str("counters"),
-            MapRef::Ring => f.write_str("ring"),
-            MapRef::Span(probe) => write!(f, "span{probe}"),
-            MapRef::Plugin(number) => write!(f, "map{number}"),
-            MapRef::Scratch => f.write_str("scratch"),
-        }
-    }
-}
-
-/// One instruction in the notation of the kernel's own logs.
-fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &HashMap<usize, &str>) -> String {
-    let i = &insns[0];
-    let code = u32::from(i.code);
-    let (dst, src, imm) = (format!("r{}", i.dst_reg()), format!("r{}", i.src_reg()), i.imm);
-    let operand = if code & BPF_X != 0 { src.clone() } else { imm.to_string() };
-    let size = match code & 0x18 {
-        BPF_B => "u8",
-        BPF_H => "u16",
-        BPF_W => "u32",
-        _ => "u64",
-    };
-    let memory = |base: &str| format!("*({size} *)({base} {:+})", i.off);
-    let target = at as i64 + 1 + i64::from(i.off);
-    match code & 0x07 {
-        BPF_LD => match map {
-            Some(map) if u32::from(i.src_reg()) == BPF_PSEUDO_MAP_VALUE => format!("{dst} = &{map}[{}]", insns[1].imm),
-            Some(map) => format!("{dst} = map {map}"),
-            None => format!("{dst} = {:#x} ll", (insns[1].imm as u64) << 32 | u64::from(imm as u32)),
-        },
-        BPF_LDX => format!("{dst} = {}", memory(&src)),
-        BPF_ST => format!("{} = {imm}", memory(&dst)),
-        BPF_STX if code & 0xe0 == BPF_ATOMIC => match imm as u32 {
-            BPF_XCHG => format!("{src} = xchg({}, {src})", memory(&dst)),
-            BPF_CMPXCHG => format!("r0 = cmpxchg({}, r0, {src})", memory(&dst)),
-            _ => format!("lock {} += {src}", memory(&dst)),
-        },
-        BPF_STX => format!("{} = {src}", memory(&dst)),
-        class @ (BPF_ALU | BPF_ALU64) => {
-            let dst = if class == BPF_ALU { format!("w{}", i.dst_reg()) } else { dst };
-            let operand = if class == BPF_ALU { operand.replace('r', "w") } else { operand };
-            match code & 0xf0 {
-                BPF_NEG => format!("{dst} = -{dst}"),
-                BPF_END => format!("{dst} = swap{imm} {dst}", dst = dst.replace('w', "r")),
-                BPF_MOV => format!("{dst} = {operand}"),
-                op => {
-                    let op = match op {
-                        BPF_ADD => "+",
-                        BPF_SUB => "-",
-                        BPF_MUL => "*",
-                        BPF_DIV => "/",
-                        BPF_MOD => "%",
-                        BPF_OR => "|",
-                        BPF_AND => "&",
-                        BPF_XOR => "^",
-                        BPF_LSH => "<<",
-                        BPF_RSH => ">>",
-                        _ => "s>>",
-                    };
-                    format!("{dst} {op}= {operand}")
-                }
-            }
-        }
-        _ => match code & 0xf0 {
-            BPF_EXIT => "exit".to_owned(),
-            BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_CALL => {
-                let function = at as i64 + 1 + i64::from(imm);
-                format!("call {}", usize::try_from(function).ok().and_then(|f| functions.get(&f)).unwrap_or(&"?"))
-            }
-            BPF_CALL => format!("call {}", helper_name(imm)),
-            BPF_JA => format!("goto {target}"),
-            op => {
-                let op = match op {
-                    BPF_JEQ => "==",
-                    BPF_JNE => "!=",
-                    BPF_JGT => ">",
-                    BPF_JGE => ">=",
-                    BPF_JLT => "<",
-                    BPF_JLE => "<=",
-                    BPF_JSGT => "s>",
-                    BPF_JSGE => "s>=",
-                    BPF_JSLT => "s<",
-                    BPF_JSLE => "s<=",
-                    _ => "&",
-                };
-                format!("if {dst} {op} {operand} goto {target}")
-            }
-        },
-    }
-}
-
-/// The helpers that programs call.
-fn helper_name(id: i32) -> String {
-    use bpf_func_id as f;
-    let known = [
-        f::BPF_FUNC_map_lookup_elem,
-        f::BPF_FUNC_map_update_elem,
-        f::BPF_FUNC_map_delete_elem,
-        f::BPF_FUNC_ktime_get_ns,
-        f::BPF_FUNC_get_smp_processor_id,
-        f::BPF_FUNC_get_current_pid_tgid,
-        f::BPF_FUNC_get_current_uid_gid,
-        f::BPF_FUNC_get_current_comm,
-        f::BPF_FUNC_get_current_task,
-        f::BPF_FUNC_probe_read_kernel,
-        f::BPF_FUNC_probe_read_user,
-        f::BPF_FUNC_probe_read_user_str,
-        f::BPF_FUNC_get_stack,
-        f::BPF_FUNC_get_prandom_u32,
-        f::BPF_FUNC_get_numa_node_id,
-        f::BPF_FUNC_get_current_cgroup_id,
-        f::BPF_FUNC_jiffies64,
-        f::BPF_FUNC_ktime_get_boot_ns,
-        f::BPF_FUNC_ktime_get_tai_ns,
-        f::BPF_FUNC_probe_read_kernel_str,
-        f::BPF_FUNC_ringbuf_reserve,
-        f::BPF_FUNC_ringbuf_submit,
-        f::BPF_FUNC_ringbuf_query,
-    ];
-    match known.iter().find(|f| **f as i32 == id) {
-        Some(f) => format!("{f:?}").trim_start_matches("BPF_FUNC_").to_owned(),
-        None => format!("helper#{id}"),
-    }
+    pub(crate) notes: Vec<(usize, String)>,
 }

@@ -242,7 +242,7 @@ impl Unit {
                 probes,
                 insns: code.assembled.insns,
                 maps: code.assembled.maps,
-                listing: code.assembled.listing,
+                notes: code.assembled.notes,
             });
         }
         let mut maps = Vec::new();
@@ -260,7 +260,13 @@ impl Unit {
             maps.push(map(MapRef::Plugin(number), of.kind, of.key_size, of.value_size, elements));
         }
         if scratch > 0 {
-            maps.push(map(MapRef::Scratch, MapKind::PerCpuArray, 4, generate::SCRATCH_HEADER + scratch, generate::SCRATCH_LEVELS));
+            maps.push(map(
+                MapRef::Scratch,
+                MapKind::PerCpuArray,
+                4,
+                generate::SCRATCH_HEADER + scratch,
+                generate::SCRATCH_LEVELS,
+            ));
         }
         let Unit { plan, probes, needs, missing, .. } = self;
         Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps, probes, counters, needs, missing })
@@ -345,7 +351,9 @@ fn find_emit(body: &[Statement], stream: &str) -> Option<Range<usize>> {
         StatementKind::Emit(Some(name), _) if name.name == stream => Some(name.span.clone()),
         StatementKind::Emit(None, _) => Some(s.span.clone()),
         StatementKind::If(_, then, otherwise) => find_emit(otherwise, stream).or_else(|| find_emit(then, stream)),
-        StatementKind::Unroll(_, body) | StatementKind::While(_, body) | StatementKind::For(_, _, _, body) => find_emit(body, stream),
+        StatementKind::Unroll(_, body) | StatementKind::While(_, body) | StatementKind::For(_, _, _, body) => {
+            find_emit(body, stream)
+        }
         _ => None,
     })
 }

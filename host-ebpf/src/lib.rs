@@ -10,7 +10,7 @@
 //! | check | `check` | syntax trees, targets | typed trees, data classes |
 //! | plan | `plan` | typed trees | hooks, record layouts, counters, maps |
 //! | generate | `generate` | the plan | instructions with labels |
-//! | assemble | `assemble` | labels | instructions, a listing |
+//! | assemble | `assemble` | labels | instructions |
 //!
 //! [`compile`] runs them all.
 
@@ -21,6 +21,7 @@ mod check;
 mod compile;
 pub mod counters;
 pub mod diagnostic;
+mod disassemble;
 pub mod gate;
 mod generate;
 pub mod kernel;

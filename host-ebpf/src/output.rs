@@ -4,7 +4,7 @@ use aya_obj::generated::bpf_insn;
 
 use crate::{
     aggregate::Content,
-    counters,
+    counters, disassemble,
     needs::Needs,
     record::{Field, Slot, Stream},
 };
@@ -66,8 +66,15 @@ pub struct Program {
     /// For each `LDIMM64` that names a map, its position in `insns`. `src_reg` already says how (BPF_PSEUDO_MAP_FD or
     /// BPF_PSEUDO_MAP_VALUE); the map's descriptor goes into `imm`.
     pub maps: Vec<(usize, MapRef)>,
+    /// Lines for the listing, each before the instruction of that position: the names of functions, and the source.
+    pub notes: Vec<(usize, String)>,
+}
+
+impl Program {
     /// Source beside instructions.
-    pub listing: String,
+    pub fn listing(&self) -> String {
+        disassemble::listing(self)
+    }
 }
 
 /// Where a program attaches, and by which mechanism.

@@ -153,9 +153,9 @@ impl Plan {
                     self.add_streams(probe, then)?;
                     self.add_streams(probe, otherwise)?;
                 }
-                StatementKind::Unroll(_, body)
-                | StatementKind::While { body, .. }
-                | StatementKind::For { body, .. } => self.add_streams(probe, body)?,
+                StatementKind::Unroll(_, body) | StatementKind::While { body, .. } | StatementKind::For { body, .. } => {
+                    self.add_streams(probe, body)?;
+                }
                 _ => {}
             }
         }

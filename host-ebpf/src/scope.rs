@@ -53,7 +53,7 @@ fn program(tracepoint: &str, body: impl FnOnce(&mut Assembler, Label)) -> Result
     asm.exit();
     let code = asm.finish()?;
     let hook = Hook::TpBtf { name: tracepoint.to_owned() };
-    Ok(Program { name: program_name(&hook), hook, probes: Vec::new(), insns: code.insns, maps: code.maps, listing: code.listing })
+    Ok(Program { name: program_name(&hook), hook, probes: Vec::new(), insns: code.insns, maps: code.maps, notes: code.notes })
 }
 
 /// `dst`: the address of the mark of the process in `pid`.

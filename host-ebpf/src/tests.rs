@@ -66,12 +66,20 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
         let keys = map.keys.iter().map(|key| format!("{} {}", key.ctype, slot(key)));
         let keys = keys.collect::<Vec<_>>().join(", ");
         let bucket = map.bucket.map(|_| ", bucket").unwrap_or_default();
-        writeln!(out, "@{} is map{number}: {:?} [{keys}{bucket}] {} {}", map.name, map.content, map.value.ctype, slot(&map.value)).unwrap();
+        writeln!(
+            out,
+            "@{} is map{number}: {:?} [{keys}{bucket}] {} {}",
+            map.name,
+            map.content,
+            map.value.ctype,
+            slot(&map.value)
+        )
+        .unwrap();
     }
     for program in &compiled.programs {
         writeln!(out, "program {} at {:?}, {} instructions", program.name, program.hook, program.insns.len()).unwrap();
         if listing {
-            out.push_str(&program.listing);
+            out.push_str(&program.listing());
         }
     }
     out

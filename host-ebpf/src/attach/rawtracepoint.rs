@@ -1,6 +1,6 @@
 //! `rawtracepoint:NAME`: a tracepoint before its record is made, with the arguments that the kernel passes to it.
 
-use super::{Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Space, Target, listed, select};
+use super::{Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Space, Target, glob, listed, select};
 use crate::{
     kernel::{Kernel, SourceError},
     output::Hook,
@@ -18,6 +18,10 @@ impl Kind for RawTracepoint {
     }
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+        // Most name one, and going through all types for the others takes milliseconds.
+        if !glob::is_pattern(rest) && kernel.btf().raw_tracepoint_id(rest).is_some() {
+            return Ok(vec![target(rest, kernel)]);
+        }
         let all = kernel.btf().raw_tracepoints();
         let names = select(rest, "raw tracepoint", "", 0, all.iter().copied())?;
         Ok(names.into_iter().map(|name| target(name, kernel)).collect())

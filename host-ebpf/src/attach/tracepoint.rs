@@ -36,6 +36,10 @@ impl Kind for Tracepoint {
                 .help("tracepoint:CATEGORY:NAME, as in tracepoint:sched:sched_switch"));
         };
         let all = kernel.tracepoints().map_err(|e| AttachError::source(whole.clone(), &e))?;
+        // Most name one.
+        if all.binary_search_by(|(c, n)| (c.as_str(), n.as_str()).cmp(&(category, name))).is_ok() {
+            return Ok(vec![target(category, name, kernel).map_err(|e| AttachError::source(whole.clone(), &e))?]);
+        }
         let mut categories: Vec<&str> = all.iter().map(|(c, _)| c.as_str()).collect();
         categories.dedup();
         let categories = select(category, "tracepoint category", "", 0, categories.iter().copied())?;

@@ -25,13 +25,8 @@ const KINDS: [(&str, Declared); 4] = [
 pub(super) const AGGREGATIONS: [&str; 9] = ["count", "sum", "min", "max", "avg", "stats", "hist", "lhist", "tseries"];
 
 /// What a time series keeps of each interval.
-const SERIES: [(&str, SeriesOf); 5] = [
-    ("last", SeriesOf::Last),
-    ("sum", SeriesOf::Sum),
-    ("avg", SeriesOf::Avg),
-    ("min", SeriesOf::Min),
-    ("max", SeriesOf::Max),
-];
+const SERIES: [(&str, SeriesOf); 5] =
+    [("last", SeriesOf::Last), ("sum", SeriesOf::Sum), ("avg", SeriesOf::Avg), ("min", SeriesOf::Min), ("max", SeriesOf::Max)];
 
 /// The most intervals that a time series keeps.
 const MAX_INTERVALS: u32 = 1_000;
@@ -144,8 +139,7 @@ impl Checker<'_> {
             None => value,
             Some(op) => {
                 let left = Expr { kind: ExprKind::Map(map.clone()), span: map.name.span.clone() };
-                combined =
-                    Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(value.clone())), span: span.clone() };
+                combined = Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(value.clone())), span: span.clone() };
                 &combined
             }
         };
@@ -299,7 +293,8 @@ impl Checker<'_> {
         let (index, key) = self.element(map)?;
         let content = self.maps.all[index].content.as_ref().map(|(content, _)| *content);
         if key.is_empty() && content.is_some_and(|content| content != Content::Value) {
-            let message = format!("`@{}` is kept by each CPU for itself, and a program can't delete what others keep", map.name.name);
+            let message =
+                format!("`@{}` is kept by each CPU for itself, and a program can't delete what others keep", map.name.name);
             return Err(self.error_help(&map.name.span, message, "the plugin takes it by its import `maps`, and reads it so"));
         }
         Ok(StatementKind::Delete { map: index, key })
@@ -312,15 +307,14 @@ impl Checker<'_> {
         if let Some((content, first)) = known.content.clone()
             && content != Content::Value
         {
-            let message = format!("`@{}` is a `{}`, which each CPU keeps for itself: it has no value here", map.name.name, content.name());
+            let message =
+                format!("`@{}` is a `{}`, which each CPU keeps for itself: it has no value here", map.name.name, content.name());
             let help = format!("the plugin reads it as a whole (probe \"{}\" has `{}`)", first.probe, first.text);
             return Err(self.error_help(&map.name.span, message, help));
         }
         match known.value.clone() {
             Some(ValueType::Int(typ)) => Ok(Typed::Int(Value::Element(index, key), typ)),
-            Some(ValueType::Text(keep)) => {
-                Ok(Typed::Text(Text::Element { map: index, key, keep }, format!("char[{keep}]")))
-            }
+            Some(ValueType::Text(keep)) => Ok(Typed::Text(Text::Element { map: index, key, keep }, format!("char[{keep}]"))),
             None => {
                 // A later probe may say; the next pass knows.
                 let here = self.here_use(map);

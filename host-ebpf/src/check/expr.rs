@@ -256,9 +256,7 @@ impl Checker<'_> {
             return Err(self.error_help(span, message, "attach to `span:KIND:TARGET`"));
         }
         match self.expr(inner, Half::Entry)? {
-            Typed::Int(value, typ) => {
-                Ok(Typed::Int(Value::Saved(self.save(Save::Int(value))), typ))
-            }
+            Typed::Int(value, typ) => Ok(Typed::Int(Value::Saved(self.save(Save::Int(value))), typ)),
             Typed::Text(text, ctype) => {
                 let text = self.short(text, span)?;
                 let keep = text.capacity();
@@ -424,7 +422,14 @@ impl Checker<'_> {
         Ok(Typed::Int(Value::SameText { left, right, equal }, computed(BOOL)))
     }
 
-    pub(super) fn text_is(&self, op: BinaryOp, text: Text, literal: Vec<u8>, span: &Range<usize>, at: &Range<usize>) -> Result<Typed> {
+    pub(super) fn text_is(
+        &self,
+        op: BinaryOp,
+        text: Text,
+        literal: Vec<u8>,
+        span: &Range<usize>,
+        at: &Range<usize>,
+    ) -> Result<Typed> {
         let equal = match op {
             BinaryOp::Equal => true,
             BinaryOp::NotEqual => false,
@@ -455,4 +460,3 @@ impl Checker<'_> {
         Ok(Typed::Int(Value::TextIs { text, literal, equal, whole: true }, computed(BOOL)))
     }
 }
-

@@ -178,14 +178,7 @@ impl Checker<'_> {
         }
     }
 
-    fn string(
-        &mut self,
-        name: &str,
-        pointer: &Expr,
-        length: Option<&Expr>,
-        span: &Range<usize>,
-        half: Half,
-    ) -> Result<Typed> {
+    fn string(&mut self, name: &str, pointer: &Expr, length: Option<&Expr>, span: &Range<usize>, half: Half) -> Result<Typed> {
         let limit = match length {
             None => DEFAULT_TEXT,
             Some(length) => self.constant(length, "the length", MAX_TEXT, half)?,
@@ -217,7 +210,8 @@ impl Checker<'_> {
             // An array of bytes that is text: `u8 name[16]`.
             Typed::Object(object) => {
                 let space = object.space;
-                let size = self.types().size(object.id).filter(|_| matches!(self.types().shape(object.id), Some(Shape::Array { .. })));
+                let size =
+                    self.types().size(object.id).filter(|_| matches!(self.types().shape(object.id), Some(Shape::Array { .. })));
                 let (value, _) = self.address_of(object);
                 self.reads(space, span);
                 Ok(match size {
@@ -331,7 +325,8 @@ impl Checker<'_> {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
             Typed::Text(Text::Array { .. }, _) | Typed::Object(_) => self.bytes_at(expr, None, 16, span, half)?,
             other => {
-                let message = format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
+                let message =
+                    format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
                 return Err(self.error(&expr.span, message));
             }
         };
@@ -367,7 +362,8 @@ impl Checker<'_> {
         match self.kernel.cgroup_id(&text) {
             Ok(Some(id)) => Ok(Typed::Int(Value::Const(id), computed(U64))),
             Ok(None) => {
-                let error = self.error_help(&path.span, format!("there is no cgroup `{text}`"), "as in /proc/PID/cgroup, behind `0::`");
+                let error =
+                    self.error_help(&path.span, format!("there is no cgroup `{text}`"), "as in /proc/PID/cgroup, behind `0::`");
                 Err(Diagnostic { missing: true, ..error })
             }
             Err(error) => Err(self.source(&path.span, &error)),

@@ -280,16 +280,38 @@ pub(crate) enum StatementKind {
     /// So many times, written out.
     Unroll(u32, Vec<Statement>),
     /// While the condition holds, and `limit` times at most.
-    While { condition: Value, limit: u32, body: Vec<Statement> },
+    While {
+        condition: Value,
+        limit: u32,
+        body: Vec<Statement>,
+    },
     /// For each value of the variable from `from` to below `to`, and `limit` times at most.
-    For { variable: usize, from: Value, to: Value, limit: u32, body: Vec<Statement> },
+    For {
+        variable: usize,
+        from: Value,
+        to: Value,
+        limit: u32,
+        body: Vec<Statement>,
+    },
     Break,
     Continue,
     /// `@m[k] = value`
-    Set { map: usize, key: Key, value: Value },
-    SetText { map: usize, key: Key, value: Text },
+    Set {
+        map: usize,
+        key: Key,
+        value: Value,
+    },
+    SetText {
+        map: usize,
+        key: Key,
+        value: Text,
+    },
     /// `@m[k] += value`, in one indivisible step.
-    Add { map: usize, key: Key, value: Value },
+    Add {
+        map: usize,
+        key: Key,
+        value: Value,
+    },
     /// One more value for an aggregation.
     Aggregate {
         map: usize,
@@ -298,9 +320,15 @@ pub(crate) enum StatementKind {
         /// It counts by intervals of time.
         series: bool,
     },
-    Delete { map: usize, key: Key },
+    Delete {
+        map: usize,
+        key: Key,
+    },
     Return,
-    Emit { stream: String, fields: Vec<Field> },
+    Emit {
+        stream: String,
+        fields: Vec<Field>,
+    },
 }
 
 /// The text that something came from, for the listing. It makes no difference between trees.

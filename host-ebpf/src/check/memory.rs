@@ -51,7 +51,8 @@ impl Checker<'_> {
             // A pointer in memory; there is a type for it only in C.
             return Err(self.error_help(span, "this points to a pointer", "take what it points to first: `*x`"));
         }
-        let typed = space == Space::Kernel && self.is_typed(&value) && matches!(self.types().shape(to.id), Some(Shape::Struct { .. }));
+        let typed =
+            space == Space::Kernel && self.is_typed(&value) && matches!(self.types().shape(to.id), Some(Shape::Struct { .. }));
         Ok(Object { base: value, typed, space, offset: 0, id: to.id })
     }
 
@@ -117,12 +118,7 @@ impl Checker<'_> {
             return Err(Diagnostic { missing: true, ..error });
         };
         // In a union the verifier takes the first member that is there, whichever is meant.
-        let end = |bits: u32, id: TypeId, width: Option<u32>| bits + width.unwrap_or_else(|| types.size(id).unwrap_or(0) * 8);
-        let (first, last) = (found.bit_offset, end(found.bit_offset, found.id, found.bit_width));
-        let alone = !object.typed
-            || types.members(object.id).iter().filter(|(_, m)| m.bit_offset < last && end(m.bit_offset, m.id, m.bit_width) > first).count()
-                == 1;
-        let typed = object.typed && alone && matches!(types.shape(object.id), Some(Shape::Struct { .. }));
+        let typed = object.typed && !found.in_union && matches!(types.shape(object.id), Some(Shape::Struct { .. }));
         let Some(offset) = object.offset.checked_add(found.bit_offset / 8) else {
             return Err(self.error(span, "this is too far from the pointer"));
         };
@@ -169,7 +165,8 @@ impl Checker<'_> {
                 Ok(Typed::Int(value(int, false), IntType::new(int, ctype)))
             }
             Some(Shape::Pointer(to)) => {
-                let space = if types.is_user_pointer(object.id) || object.space == Space::User { Space::User } else { Space::Kernel };
+                let space =
+                    if types.is_user_pointer(object.id) || object.space == Space::User { Space::User } else { Space::Kernel };
                 let typ = IntType::pointer(space, Some(Pointee { id: to, levels: 0 }), ctype);
                 Ok(Typed::Int(value(Int::POINTER, true), typ))
             }
@@ -228,14 +225,8 @@ impl Checker<'_> {
         match (typ.space, typ.to) {
             (Some(space), Some(to)) if to.levels > 0 => {
                 self.read_memory(space, span);
-                let field = MemoryField {
-                    base: value,
-                    access: access(space),
-                    offset: 0,
-                    int: Int::POINTER,
-                    bits: None,
-                    pointer: true,
-                };
+                let field =
+                    MemoryField { base: value, access: access(space), offset: 0, int: Int::POINTER, bits: None, pointer: true };
                 let to = Pointee { levels: to.levels - 1, ..to };
                 let ctype = format!("{} {}", self.types().ctype(to.id), "*".repeat(to.levels as usize + 1));
                 Ok(Typed::Int(Value::Field(Box::new(field)), IntType::pointer(space, Some(to), ctype)))
@@ -284,11 +275,8 @@ impl Checker<'_> {
             let message = format!("this kernel has no type `{}`", name.text);
             let last = name.text.trim_end_matches([' ', '*']).rsplit(' ').next().unwrap_or_default().to_owned();
             let types = self.types();
-            let of = if name.text.contains("struct") {
-                crate::kernel::btf::Named::Struct
-            } else {
-                crate::kernel::btf::Named::Typedef
-            };
+            let of =
+                if name.text.contains("struct") { crate::kernel::btf::Named::Struct } else { crate::kernel::btf::Named::Typedef };
             // Only names that begin alike: the kernel has tens of thousands.
             let begin: String = last.chars().take(2).collect();
             let names = types.names("vmlinux", of, |name| name.starts_with(&begin));

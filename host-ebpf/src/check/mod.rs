@@ -385,7 +385,8 @@ impl<'a> Checker<'a> {
     /// Text that is to stand on the stack.
     fn short(&self, text: Text, span: &Range<usize>) -> Result<Text> {
         if text.capacity() > MAX_STACK_TEXT {
-            let message = format!("this text has up to {} bytes, and {MAX_STACK_TEXT} is the most outside of an `emit`", text.capacity());
+            let message =
+                format!("this text has up to {} bytes, and {MAX_STACK_TEXT} is the most outside of an `emit`", text.capacity());
             return Err(self.error_help(span, message, format!("keep less of it: `str(p, {MAX_STACK_TEXT})`")));
         }
         Ok(text)

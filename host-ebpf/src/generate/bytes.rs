@@ -64,7 +64,7 @@ impl Generator<'_> {
                 self.asm.set(R0, 8);
             }
             Stack::Kernel(depth) | Stack::User(depth) => {
-                let flags = if matches!(stack, Stack::User(_)) { BPF_F_USER_STACK as u64 } else { 0 };
+                let flags = if matches!(stack, Stack::User(_)) { u64::from(BPF_F_USER_STACK) } else { 0 };
                 self.asm.mov(R1, R6);
                 self.address(R2, frames);
                 self.asm.set(R3, (8 * depth).into());

@@ -95,13 +95,7 @@ impl Generator<'_> {
     }
 
     /// Runs the body `limit` times at most. `test` leaves the loop; `next` is what comes before the next round.
-    fn in_loop(
-        &mut self,
-        limit: u32,
-        test: impl FnOnce(&mut Self, Label),
-        body: &[Statement],
-        next: impl FnOnce(&mut Self),
-    ) {
+    fn in_loop(&mut self, limit: u32, test: impl FnOnce(&mut Self, Label), body: &[Statement], next: impl FnOnce(&mut Self)) {
         // The verifier follows the rounds one by one, and sees by this counter that they end.
         let rounds = self.allocate(8);
         self.asm.set(R0, 0);
@@ -136,7 +130,9 @@ pub(super) fn needs_time(statements: &[Statement]) -> bool {
         StatementKind::Unroll(_, body) => needs_time(body),
         StatementKind::While { condition, body, .. } => condition.needs_time() || needs_time(body),
         StatementKind::For { from, to, body, .. } => from.needs_time() || to.needs_time() || needs_time(body),
-        StatementKind::Set { key, value, .. } | StatementKind::Add { key, value, .. } => value.needs_time() || key_needs_time(key),
+        StatementKind::Set { key, value, .. } | StatementKind::Add { key, value, .. } => {
+            value.needs_time() || key_needs_time(key)
+        }
         StatementKind::Aggregate { key, value, series, .. } => *series || value.needs_time() || key_needs_time(key),
         StatementKind::SetText { key, value, .. } => value.needs_time() || key_needs_time(key),
         StatementKind::Delete { key, .. } => key_needs_time(key),

@@ -2,9 +2,7 @@
 
 use aya_obj::generated::{
     bpf_func_id,
-    bpf_func_id::{
-        BPF_FUNC_get_current_comm, BPF_FUNC_probe_read_kernel_str, BPF_FUNC_probe_read_user_str,
-    },
+    bpf_func_id::{BPF_FUNC_get_current_comm, BPF_FUNC_probe_read_kernel_str, BPF_FUNC_probe_read_user_str},
 };
 
 use super::{function::Generator, room::Spot};

@@ -3,6 +3,8 @@
 //! A call goes by the name of its tracepoint (`sys_enter_NAME`), which is not always the manual's: stat(2) is `newstat`. What
 //! differs between architectures is in one file for each.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 #[cfg(target_arch = "x86_64")]
 #[path = "syscalls/x86_64.rs"]
 mod arch;
@@ -21,7 +23,8 @@ pub const TS_COMPAT: u32 = arch::TS_COMPAT;
 
 /// The number of a system call by the name that its tracepoints have (`newstat`, `umount`); `None` for a name the table lacks.
 pub fn number(name: &str) -> Option<u32> {
-    arch::NUMBERS.iter().find(|(n, _)| *n == name).map(|(_, number)| *number)
+    static BY_NAME: LazyLock<HashMap<&str, u32>> = LazyLock::new(|| arch::NUMBERS.iter().copied().collect());
+    BY_NAME.get(name).copied()
 }
 
 /// The name that its tracepoints have, by number.

@@ -69,8 +69,8 @@ const COMPOUND: [(&str, BinaryOp); 10] = [
 
 /// Words that a type begins with. Other types are told by their ending (`size_t`) or by a star.
 const TYPE_WORDS: [&str; 26] = [
-    "struct", "union", "enum", "const", "unsigned", "signed", "int", "char", "short", "long", "void", "bool", "int8", "int16", "int32",
-    "int64", "uint8", "uint16", "uint32", "uint64", "u8", "u16", "u32", "u64", "s32", "s64",
+    "struct", "union", "enum", "const", "unsigned", "signed", "int", "char", "short", "long", "void", "bool", "int8", "int16",
+    "int32", "int64", "uint8", "uint16", "uint32", "uint64", "u8", "u16", "u32", "u64", "s32", "s64",
 ];
 
 struct Parser {
@@ -521,7 +521,12 @@ impl Parser {
         let typed = TYPE_WORDS.contains(&word.as_str()) || word.ends_with("_t") || words > 1 && last == Some(&Token::Mark("*"));
         let operand = matches!(
             value.token,
-            Token::Int(_) | Token::Ident(_) | Token::Variable(_) | Token::Map(_) | Token::Text(_) | Token::Mark("(" | "-" | "~" | "!" | "*" | "&")
+            Token::Int(_)
+                | Token::Ident(_)
+                | Token::Variable(_)
+                | Token::Map(_)
+                | Token::Text(_)
+                | Token::Mark("(" | "-" | "~" | "!" | "*" | "&")
         );
         typed && close.token == Token::Mark(")") && operand
     }

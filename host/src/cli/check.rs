@@ -47,7 +47,7 @@ fn listing(built: &[Built]) -> String {
                 program.name,
                 program.hook.mechanism(),
                 probes.join(", "),
-                program.listing
+                program.listing()
             ));
         }
     }

@@ -14,7 +14,7 @@ const LIBRARIES: [&str; 6] = ["/usr/local/lib64", "/usr/local/lib", "/lib64", "/
 
 /// The file that a path, the name of a program (`bash`) or of a library (`libc`, `c`, `libc.so.6`) means, without symbolic links:
 /// one file has one name in grants and reports.
-pub fn find(binary: &str) -> Result<PathBuf, SourceError> {
+pub(super) fn find(binary: &str) -> Result<PathBuf, SourceError> {
     find_in(binary, &programs(), &libraries())
 }
 

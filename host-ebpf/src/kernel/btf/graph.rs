@@ -76,6 +76,8 @@ pub struct Member {
     pub bit_width: Option<u32>,
     /// Its type; of a bit field, the integer or enum that it was declared with.
     pub id: TypeId,
+    /// It stands in a union, where others may stand in the same place.
+    pub in_union: bool,
 }
 
 /// A parameter of a function.
@@ -172,7 +174,10 @@ impl<'b> Type<'b> {
             let (offset, width) = self.btf.resolve_type(id).and_then(|t| t.narrow()).unwrap_or((0, 0));
             (position.checked_add(offset)?, width)
         };
-        Some((self.btf.text(name), Member { bit_offset, bit_width: (width != 0).then_some(width), id }))
+        Some((
+            self.btf.text(name),
+            Member { bit_offset, bit_width: (width != 0).then_some(width), id, in_union: self.kind == Kind::Union },
+        ))
     }
 
     /// The first bit and the width of an integer that does not fill its bytes.
@@ -306,7 +311,7 @@ impl Btf {
     /// A member of a struct or union by its name, also of an anonymous struct or union within it.
     pub fn member_of(&self, id: TypeId, name: &str) -> Option<Member> {
         let mut found = None;
-        self.visit(id, 0, MAX_NESTING, &mut MAX_MEMBERS.clone(), &mut |own, member| {
+        self.visit(id, (0, false), MAX_NESTING, &mut MAX_MEMBERS.clone(), &mut |own, member| {
             found = (own == name).then_some(member);
             found.is_none()
         });
@@ -316,18 +321,19 @@ impl Btf {
     /// The named members of a struct or union in order, with those of anonymous structs and unions within it.
     pub fn members(&self, id: TypeId) -> Vec<(&str, Member)> {
         let mut all = Vec::new();
-        self.visit(id, 0, MAX_NESTING, &mut MAX_MEMBERS.clone(), &mut |name, member| {
+        self.visit(id, (0, false), MAX_NESTING, &mut MAX_MEMBERS.clone(), &mut |name, member| {
             all.push((name, member));
             true
         });
         all
     }
 
-    /// Shows each named member until `visitor` has seen enough; false if it has. `base` is the offset of this struct in bits.
+    /// Shows each named member until `visitor` has seen enough; false if it has. `base` is the offset of this struct in bits, and whether it
+    /// stands in a union.
     fn visit<'b>(
         &'b self,
         id: TypeId,
-        base: u32,
+        base: (u32, bool),
         depth: usize,
         budget: &mut usize,
         visitor: &mut impl FnMut(&'b str, Member) -> bool,
@@ -338,10 +344,11 @@ impl Btf {
             let Some(rest) = budget.checked_sub(1) else { return false };
             *budget = rest;
             let Some((name, member)) = structure.member(i) else { return true };
-            let Some(bit_offset) = base.checked_add(member.bit_offset) else { continue };
+            let Some(bit_offset) = base.0.checked_add(member.bit_offset) else { continue };
+            let in_union = base.1 || member.in_union;
             let more = match name {
-                "" => self.visit(member.id, bit_offset, depth, budget, visitor),
-                _ => visitor(name, Member { bit_offset, ..member }),
+                "" => self.visit(member.id, (bit_offset, in_union), depth, budget, visitor),
+                _ => visitor(name, Member { bit_offset, in_union, ..member }),
             };
             if !more {
                 return false;

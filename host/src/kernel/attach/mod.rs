@@ -138,6 +138,10 @@ mod tests {
             unreachable!("attaching lists nothing")
         }
 
+        fn symbol_address(&self, _: &str) -> Result<Option<u64>, SourceError> {
+            Ok(None)
+        }
+
         fn cgroup_id(&self, _: &str) -> Result<Option<u64>, SourceError> {
             unreachable!("attaching asks for no cgroup")
         }
