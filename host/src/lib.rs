@@ -3,6 +3,7 @@
 //! `docs/architecture.md` is the map.
 
 pub mod bundle;
+pub mod cage;
 pub mod cli;
 pub mod clock;
 pub mod columns;
@@ -15,4 +16,5 @@ pub mod output;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod symbols;
 pub mod worker;

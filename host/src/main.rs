@@ -1,4 +1,4 @@
-//! The executable: the command line, and the worker that the host starts itself as.
+//! The executable: the command line, and the processes that the host starts itself as: workers and a symbolizer.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,10 @@ use portcullis::cli::{self, Command};
 
 fn main() -> ExitCode {
     // Before anything else runs in a process that is to be caged.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "worker") {
-        portcullis::worker::main();
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == "worker" => portcullis::worker::main(),
+        Some(argument) if argument == "symbolizer" => portcullis::symbols::main(),
+        _ => {}
     }
     let command = match cli::parse() {
         Ok(command) => command,

@@ -5,13 +5,12 @@
 //!
 //! | host | worker |
 //! |---|---|
-//! | [`process`] starts it, asks it for its program and tables, ends it | [`cage`] locks itself in |
+//! | [`process`] starts it, asks it for its program and tables, ends it | [`crate::cage`] locks it in |
 //! | [`pump`] moves events to it and rows back, a thread a plugin | [`serve`] answers calls |
 //! | [`conversation`], [`check`]: what it may say | `guest`: the component |
 //!
 //! Between them: [`protocol`] and [`memory`].
 
-pub mod cage;
 pub mod check;
 pub mod conversation;
 mod guest;

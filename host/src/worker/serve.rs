@@ -17,11 +17,11 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    cage,
     guest::Guest,
     memory::View,
     protocol::{self, Fault, FaultKind, FrameError, FromWorker, MAX_FROM_HOST, MAX_FROM_WORKER, Returned, ToWorker, cut_line},
 };
+use crate::cage;
 
 /// What is said is sent when this much has gathered, or the call returns.
 const GATHER: usize = 64 << 10;
@@ -39,7 +39,7 @@ pub fn main() -> ! {
         let _ = writeln!(io::stderr(), "`portcullis worker` is for portcullis itself; see `portcullis --help`");
         exit(2);
     }
-    let held = match cage::enter() {
+    let held = match cage::worker() {
         Ok(held) => held,
         Err(error) => {
             let socket = rustix::io::dup(io::stdin()).map(UnixStream::from);
