@@ -71,6 +71,20 @@ pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'
     traced(&compiled, ring, session.close())
 }
 
+/// Traces workloads and calls `around` after the opening, with true, and once they have ended, with false.
+pub fn trace_around(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, mut around: impl FnMut(bool)) -> Traced {
+    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let compiled = compile(&kernel, specs, options);
+    let mut loaded = session(&kernel, compiled.clone(), options, 16 << 20).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    let open = start(&loaded.processes(), workloads.open);
+    let ring = loaded.take_ring(0);
+    let session = loaded.attach().unwrap_or_else(|e| panic!("{e}")).open();
+    around(true);
+    open.into_iter().for_each(|one| wait(release(one)));
+    around(false);
+    traced(&compiled, ring, session.close())
+}
+
 /// Traces two workloads across the gate: the one runs already when it opens, the other still when it closes; half a second each.
 pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced {
     let options = options();

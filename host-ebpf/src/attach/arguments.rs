@@ -27,6 +27,12 @@ pub(crate) enum ArgumentValue {
         offset: u32,
         size: u32,
     },
+    /// Integers one after the other within the context.
+    Array {
+        offset: u32,
+        int: Int,
+        length: u32,
+    },
     /// Text somewhere in the context; the `u32` at `offset` says where. `relative`: from its own end.
     DataLoc {
         offset: u32,

@@ -75,6 +75,10 @@ fn argument(field: &FormatField) -> Argument {
         FieldShape::DataLoc if char_like => ArgumentValue::DataLoc { offset: field.offset, relative: false },
         FieldShape::RelLoc if char_like => ArgumentValue::DataLoc { offset: field.offset, relative: true },
         FieldShape::Array(_) if field.ctype.trim() == "char" => ArgumentValue::Chars { offset: field.offset, size: field.size },
+        FieldShape::Array(length) if length > 0 && matches!(field.size / length, 1 | 2 | 4 | 8) => {
+            let int = Int { size: (field.size / length) as u8, signed: field.signed };
+            ArgumentValue::Array { offset: field.offset, int, length }
+        }
         FieldShape::Value if matches!(field.size, 1 | 2 | 4 | 8) => {
             let place = Place::Context(field.offset);
             match pointer_space(&field.ctype) {

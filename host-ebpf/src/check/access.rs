@@ -90,7 +90,7 @@ impl Checker<'_> {
                 let depth = stack.depth();
                 (KeyPart::Stack(stack), KeyType::Stack { depth, naming })
             }
-            other @ Typed::Object(_) => {
+            other @ (Typed::Object(_) | Typed::Array(_)) => {
                 let message = format!("a key can't be {}", other.describe());
                 return Err(self.error_help(&expr.span, message, "name a member of it, or take its bytes: `buf(x, LENGTH)`"));
             }

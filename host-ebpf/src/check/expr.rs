@@ -7,7 +7,7 @@ use super::{
     builtins::{self, BUILTINS, Only},
     fold, functions,
     ir::{self, Access, Helper, MemoryField, Save, Text, Value},
-    types::{BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
+    types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
     attach::{Argument, ArgumentValue, ContextKind, Place, Space},
@@ -318,6 +318,7 @@ impl Checker<'_> {
             ArgumentValue::DataLoc { offset, relative } => {
                 Ok(Typed::Text(Text::DataLoc { offset, relative, keep: DEFAULT_TEXT }, ctype.clone()))
             }
+            ArgumentValue::Array { offset, int, length } => Ok(Typed::Array(Array { offset, int, length, ctype: ctype.clone() })),
             ArgumentValue::Constant(n, int) => Ok(Typed::Int(Value::Const(n.cast_unsigned()), IntType::new(int, ctype))),
             ArgumentValue::Memory(address, int) => {
                 self.read(DataClass::UserMemory, span);

@@ -290,6 +290,18 @@ impl Checker<'_> {
     /// The bytes of an array or struct, or so many that a pointer points to.
     fn bytes_at(&mut self, from: &Expr, length: Option<u32>, most: u32, span: &Range<usize>, half: Half) -> Result<Bytes> {
         let (address, space, size) = match self.expr(from, half)? {
+            Typed::Array(array) => {
+                let length = length.unwrap_or(array.size()).min(array.size());
+                if half == Half::Entry || length > most {
+                    let message = format!("that is {length} bytes, and {most} is the most");
+                    return Err(self.error_help(span, message, "say how many: `buf(x, 64)`"));
+                }
+                return Ok(Bytes::Context { offset: array.offset, length });
+            }
+            // So is text of a fixed size in a record.
+            Typed::Text(Text::Chars { offset, size }, _) => {
+                return Ok(Bytes::Context { offset, length: length.unwrap_or(size).min(size).min(most) });
+            }
             Typed::Object(object) => {
                 let (space, size) = (object.space, self.types().size(object.id));
                 (self.address_of(object).0, space, size)
@@ -323,7 +335,7 @@ impl Checker<'_> {
     fn address(&mut self, expr: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let bytes = match self.expr(expr, half)? {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
-            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) => self.bytes_at(expr, None, 16, span, half)?,
+            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => self.bytes_at(expr, None, 16, span, half)?,
             other => {
                 let message =
                     format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
@@ -457,6 +469,7 @@ impl Checker<'_> {
                 Some(size) => size,
                 None => return Err(self.error(&of.span, "this has no size")),
             },
+            Typed::Array(array) => array.size(),
             other @ Typed::Stack(..) => return Err(self.error(&of.span, format!("{} has no size", other.describe()))),
         };
         Ok(Typed::Int(Value::Const(size.into()), computed(U64)))

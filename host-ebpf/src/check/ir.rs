@@ -125,6 +125,8 @@ pub(crate) enum KeyPart {
 pub(crate) enum Bytes {
     /// So many from that address on.
     Memory { address: Box<Value>, space: Space, length: u32 },
+    /// So many from that byte of the context on.
+    Context { offset: u32, length: u32 },
     /// The low bytes of an integer, in the order in which they stand in memory.
     Int { value: Box<Value>, length: u32 },
 }
@@ -132,7 +134,7 @@ pub(crate) enum Bytes {
 impl Bytes {
     pub(crate) fn length(&self) -> u32 {
         match self {
-            Bytes::Memory { length, .. } | Bytes::Int { length, .. } => *length,
+            Bytes::Memory { length, .. } | Bytes::Context { length, .. } | Bytes::Int { length, .. } => *length,
         }
     }
 }
@@ -444,6 +446,7 @@ impl Bytes {
     fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
         match self {
             Bytes::Memory { address: value, .. } | Bytes::Int { value, .. } => value.any(test),
+            Bytes::Context { .. } => false,
         }
     }
 }

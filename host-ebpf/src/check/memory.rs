@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     Checker, Half, Result, fold,
     ir::{Access, Helper, MemoryField, Text, Value},
-    types::{IntType, Object, Pointee, Typed, U64, computed},
+    types::{Array, IntType, Object, Pointee, Typed, U64, computed},
 };
 use crate::{
     attach::{Argument, ContextKind, Place, Space},
@@ -251,6 +251,7 @@ impl Checker<'_> {
                 }
                 self.address_of(object)
             }
+            Typed::Array(array) => return self.array_element(&array, &index, span),
             Typed::Int(value, typ) if typ.to.is_some() => (value, typ),
             Typed::Text(Text::Array { address, space, .. }, _) => {
                 let to = self.types().find_type("char").map(|c| Pointee { id: c.base, levels: 0 });
@@ -268,6 +269,21 @@ impl Checker<'_> {
         let offset = fold::binary(BinaryOp::Multiply, false, index, Value::Const(size.into()));
         let address = fold::binary(BinaryOp::Add, false, value, offset);
         self.pointed_to(address, &typ, span)
+    }
+
+    /// One of the integers in a tracepoint's record.
+    fn array_element(&self, array: &Array, index: &Value, span: &Range<usize>) -> Result<Typed> {
+        let Value::Const(index) = *index else {
+            let message = "an array in a tracepoint's record is indexed by constants only";
+            return Err(self.error_help(span, message, "as in `args.args[1]`"));
+        };
+        if index >= array.length.into() {
+            let message = format!("the array has {} elements, the last is number {}", array.length, array.length - 1);
+            return Err(self.error(span, message));
+        }
+        let place = Place::Context(array.offset + index as u32 * u32::from(array.int.size));
+        let ctype = array.ctype.split('[').next().unwrap_or_default();
+        Ok(Typed::Int(Value::Load(place, array.int), IntType::new(array.int, ctype)))
     }
 
     fn named_type(&self, name: &TypeName) -> Result<CType> {

@@ -412,7 +412,7 @@ impl<'a> Checker<'a> {
                 naming = kind;
                 (FieldValue::Stack(stack), "stack".to_owned())
             }
-            Typed::Object(_) => {
+            Typed::Object(_) | Typed::Array(_) => {
                 let help = "name a member of it, or take its bytes: `buf(x, LENGTH)`";
                 return Err(self.error_help(&value.span, "a field can't be a struct or an array", help));
             }

@@ -62,6 +62,25 @@ pub(super) enum Typed {
     Bytes(Bytes, Naming, String),
     Stack(Stack, Naming),
     Object(Object),
+    Array(Array),
+}
+
+/// Integers one after the other in the record of a tracepoint.
+#[derive(Clone, Debug)]
+pub(super) struct Array {
+    /// In the context.
+    pub(super) offset: u32,
+    pub(super) int: Int,
+    pub(super) length: u32,
+    /// Of the whole.
+    pub(super) ctype: String,
+}
+
+impl Array {
+    /// In bytes.
+    pub(super) fn size(&self) -> u32 {
+        self.length * u32::from(self.int.size)
+    }
 }
 
 impl Typed {
@@ -73,7 +92,7 @@ impl Typed {
             Typed::Literal(_) => "a string",
             Typed::Bytes(..) => "bytes",
             Typed::Stack(..) => "a call stack",
-            Typed::Object(_) => "a struct or array",
+            Typed::Object(_) | Typed::Array(_) => "a struct or array",
         }
     }
 }

@@ -27,19 +27,30 @@ impl Generator<'_> {
                 self.asm.set(R0, (*length).into());
                 self.put(Width::W8, at);
             }
-            Bytes::Memory { address, space, length } => {
+            Bytes::Memory { .. } | Bytes::Context { .. } => {
                 let fault = self.asm.label();
-                self.value(address);
-                self.asm.mov(R3, R0);
+                let space = match bytes {
+                    Bytes::Memory { address, space, .. } => {
+                        self.value(address);
+                        self.asm.mov(R3, R0);
+                        *space
+                    }
+                    Bytes::Context { offset, .. } => {
+                        self.asm.mov(R3, R6);
+                        self.asm.alu_imm(Alu::Add, R3, *offset as i32);
+                        Space::Kernel
+                    }
+                    Bytes::Int { .. } => return,
+                };
                 self.address(R1, data);
-                self.asm.set(R2, (*length).into());
+                self.asm.set(R2, length.into());
                 self.asm.call(match space {
                     Space::User => BPF_FUNC_probe_read_user,
                     Space::Kernel => BPF_FUNC_probe_read_kernel,
                 });
                 let done = self.asm.label();
                 self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
-                self.asm.set(R0, (*length).into());
+                self.asm.set(R0, length.into());
                 self.put(Width::W8, at);
                 self.asm.jump(done);
                 self.asm.place(fault);

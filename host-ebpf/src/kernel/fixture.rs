@@ -9,7 +9,8 @@ use super::{Btf, Features, Function, Kernel, Modules, SourceError, UserFunction,
 use crate::attach::glob;
 
 /// The format files of the fixture, as (category, name, text).
-const FORMATS: [(&str, &str, &str); 11] = [
+const FORMATS: [(&str, &str, &str); 12] = [
+    ("raw_syscalls", "sys_enter", include_str!("../../tests/formats/raw_sys_enter")),
     ("sched", "sched_process_exec", include_str!("../../tests/formats/sched_process_exec")),
     ("sched", "sched_switch", include_str!("../../tests/formats/sched_switch")),
     ("syscalls", "sys_enter_getppid", include_str!("../../tests/formats/sys_enter_getppid")),
