@@ -82,8 +82,11 @@ fn bpftrace(text: &str) -> Option<Child> {
     let mut words = command.split_ascii_whitespace();
     let mut child = Command::new(words.next()?);
     child.args(words).args(["-B", "line", "-e", text]);
-    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    let mut out = BufReader::new(child.stdout.take()?);
+    let (reader, writer) = std::io::pipe().ok()?;
+    let spawned = child.stdin(Stdio::null()).stdout(writer.try_clone().ok()?).stderr(writer).spawn().ok()?;
+    // It has the pipe's other end.
+    drop(child);
+    let mut out = BufReader::new(reader);
     let mut line = String::new();
     let start = Instant::now();
     while !line.contains("Attached") && !line.contains("Attaching") {
@@ -98,7 +101,7 @@ fn bpftrace(text: &str) -> Option<Child> {
     });
     // It says so before the last is attached.
     std::thread::sleep(Duration::from_secs(1));
-    Some(child)
+    Some(spawned)
 }
 
 fn specs(case: &Case) -> Vec<ProbeSpec> {
