@@ -40,6 +40,9 @@ mod tests;
 pub use compile::compile;
 pub use diagnostic::{Diagnostic, Part};
 pub use kernel::Kernel;
+#[cfg(feature = "fixture")]
+#[doc(hidden)]
+pub use kernel::fixture;
 pub use needs::{DataClass, Needs};
 pub use output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, PluginMap, Probe, Program};
 pub use record::{Field, FieldKind, Naming, Slot, Stream};

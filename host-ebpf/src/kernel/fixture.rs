@@ -3,6 +3,7 @@
 mod builder;
 mod types;
 
+#[cfg(test)]
 pub(crate) use builder::Builder;
 
 use super::{Btf, Features, Function, Kernel, Modules, SourceError, UserFunction, UserProbe};
@@ -25,18 +26,20 @@ const FORMATS: [(&str, &str, &str); 12] = [
 ];
 
 /// A kernel with four CPUs, and with the modules `nf_conntrack`, `xfs`, and `broken`, whose BTF can't be read.
-pub(crate) struct FixtureKernel {
+pub struct FixtureKernel {
     btf: Btf,
     modules: Modules,
     /// The names and the BTF of the modules.
     module_types: Vec<(&'static str, Vec<u8>)>,
     tracepoints: Vec<(String, String)>,
     functions: Vec<Function>,
-    pub(crate) features: Features,
+    /// What it can do.
+    pub features: Features,
 }
 
 impl FixtureKernel {
-    pub(crate) fn new() -> Self {
+    /// As it always is.
+    pub fn new() -> Self {
         let types = types::kernel();
         let btf = Btf::parse(types.bytes()).unwrap();
         let modules = types::modules(&types, |ctype| btf.find_type(ctype).unwrap().base.number());
@@ -145,4 +148,22 @@ impl Kernel for FixtureKernel {
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {
         Ok((path == "/sys/fs/cgroup/system.slice").then_some(42))
     }
+}
+
+/// Specs in the notation of the fuzzer's corpus: of each probe a line with its attach points, a line with its predicate, and its body;
+/// probes are parted by a line of equal signs.
+#[cfg(feature = "fixture")]
+pub fn specs(text: &str) -> Vec<crate::ProbeSpec> {
+    let spec = |(n, text): (usize, &str)| {
+        let (attach, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let (when, body) = rest.split_once('\n').unwrap_or((rest, ""));
+        crate::ProbeSpec {
+            name: format!("probe{n}"),
+            attach: vec![attach.to_owned()],
+            when: (!when.is_empty()).then(|| when.to_owned()),
+            body: body.to_owned(),
+            optional: false,
+        }
+    };
+    text.split("\n====\n").enumerate().map(spec).collect()
 }

@@ -2,9 +2,9 @@
 
 pub mod btf;
 mod features;
-#[cfg(test)]
+#[cfg(any(test, feature = "fixture"))]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod fixture;
+pub mod fixture;
 pub mod format;
 pub mod registers;
 pub mod syscalls;
