@@ -1,4 +1,4 @@
-//! The kernel that runs here, for the compiler: its types, tracepoints and CPUs.
+//! The kernel that runs here, for the compiler: its types, tracepoints, functions and CPUs, and what it can do.
 
 use std::{
     fs::{self, FileType},
@@ -12,7 +12,7 @@ use portcullis_ebpf::{
     kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe},
 };
 
-use super::binaries;
+use super::{binaries, features, functions};
 
 /// Beside it are the files of the modules (kernel/bpf/btf.c), since Linux 5.11.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -30,6 +30,8 @@ pub struct RunningKernel {
     possible_cpus: u32,
     tracefs: Vec<PathBuf>,
     tracepoints: OnceLock<Result<Vec<(String, String)>, SourceError>>,
+    features: OnceLock<Features>,
+    functions: OnceLock<Result<Vec<Function>, SourceError>>,
 }
 
 impl RunningKernel {
@@ -56,6 +58,8 @@ impl RunningKernel {
             possible_cpus: count,
             tracefs,
             tracepoints: OnceLock::new(),
+            features: OnceLock::new(),
+            functions: OnceLock::new(),
         })
     }
 
@@ -133,11 +137,11 @@ impl Kernel for RunningKernel {
     }
 
     fn features(&self) -> Features {
-        Features::ALL
+        *self.features.get_or_init(|| features::try_all(&self.btf))
     }
 
     fn functions(&self) -> Result<&[Function], SourceError> {
-        Ok(&[])
+        self.functions.get_or_init(|| functions::read(&self.tracefs, self)).as_deref().map_err(Clone::clone)
     }
 
     fn user_binary(&self, binary: &str) -> Result<String, SourceError> {
