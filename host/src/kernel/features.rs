@@ -30,11 +30,15 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         // Programs for uprobes have the same type: what a kernel without kprobes lacks is their source of events.
         kprobe: pmu::find("kprobe").is_ok_and(|found| found.is_some()),
         fentry: fentry(btf),
+        uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
+        // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
+        hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0)),
+        moments: moments(),
     }
 }
 
-/// Whether the host can run a program itself (BPF_PROG_TEST_RUN of raw tracepoints).
-pub(super) fn runs_programs() -> bool {
+/// Whether the host can run a program itself.
+fn moments() -> bool {
     match nothing() {
         Ok(program) => sys::prog_test_run(program.as_fd()).is_ok(),
         Err(error) => error.errno == Errno::PERM,
@@ -139,12 +143,13 @@ mod tests {
     fn tried() {
         let mut loads = 0;
         let _fake = fake::install(move |call| {
-            let Call::Bpf { cmd, .. } = call else { unreachable!("no perf event") };
+            let Call::Bpf { cmd, .. } = call else { return Some(Err(Errno::NOENT)) };
             loads += u32::from(*cmd == bpf_cmd::BPF_PROG_LOAD);
             Some(if loads == 1 { Err(Errno::AGAIN) } else { Ok(fake::descriptor()) })
         });
         let found = try_all(NoKernel::new().btf());
-        assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai], [true; 4]);
+        assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai, found.moments], [true; 5]);
+        assert!(!found.hardware);
     }
 
     /// All attempts together take no more than a few milliseconds on this kernel, and leave nothing.

@@ -15,10 +15,7 @@ use std::{
 use portcullis_ebpf::{Hook, Kernel, kernel::SourceError};
 use rustix::io::Errno;
 
-use super::{
-    features,
-    sys::{self, SysError},
-};
+use super::sys::{self, SysError};
 
 /// How many threads detach what is slow to detach. More do not help: the kernel lets one through at a time for half of the work.
 const DETACHING_THREADS: usize = 4;
@@ -122,10 +119,7 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
             perf_event::attach(&event, program, kernel.possible_cpus())
         }
         // The host runs it: there is nothing to attach to.
-        Hook::Host(_) if features::runs_programs() => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
-        Hook::Host(_) => {
-            Err(AttachError::NoTarget("way to run a program at a moment of one's own, as Linux 5.10 has".to_owned()))
-        }
+        Hook::Host(_) => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
     }
 }
 
