@@ -71,6 +71,12 @@ impl Kind for Hardware {
         "hardware:NAME[:COUNT]"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        let message = "this machine has no counters of its processor, as is usual for virtual ones";
+        let error = AttachError::missing(0..rest.len(), message);
+        (!kernel.features().hardware).then(|| error.help("a count of time or of the kernel's events may do: profile, software"))
+    }
+
     fn expand(&self, rest: &str, _: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         expand("hardware", HARDWARE, &HARDWARE_EVENTS, rest)
     }

@@ -181,6 +181,11 @@ impl AttachError {
     fn source(span: Range<usize>, error: &SourceError) -> Self {
         AttachError::wrong(span, error.to_string())
     }
+
+    /// A program or library is not there, or can't be read.
+    fn no_binary(span: Range<usize>, error: &SourceError) -> Self {
+        AttachError::missing(span, error.to_string())
+    }
 }
 
 /// The targets of one attach text, which may be a list with commas and have wildcards; each once, in the kernel's order.
@@ -327,7 +332,9 @@ fn listed(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Vec<Listed> {
 }
 
 /// The same for what stands in a file, which has to be there.
-fn listed_targets(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+fn listed_targets(kind: &dyn Kind, binary: &str, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+    kernel.user_binary(binary)?;
+    let pattern = &format!("{binary}:{pattern}");
     match kind.expand(pattern, kernel) {
         Ok(targets) => Ok(targets.iter().map(Listed::new).collect()),
         Err(error) if error.missing => Ok(Vec::new()),
@@ -406,6 +413,23 @@ mod tests {
         assert_eq!(expand(PAIR, &FixtureKernel::new()).unwrap().pop().unwrap().key, None);
     }
 
+    /// A pattern leaves out what can't be: names that are there twice, functions that are not described or never return.
+    #[test]
+    fn patterns() {
+        let check = |text: &str, expect: &[&str]| {
+            let found = expand(text, &FixtureKernel::new()).unwrap();
+            let names: Vec<&str> = found.iter().map(|target| target.point.split_once(':').unwrap().1).collect();
+            assert_eq!(names, expect, "{text}");
+        };
+        let usable = ["nf_conntrack:nf_ct_delete", "tcp_connect", "vfs_read", "vfs_write"];
+        check("fexit:*", &usable);
+        check(
+            "kprobe:*",
+            &["_printk", "do_exit", "nf_conntrack:nf_ct_delete", "tcp_connect", "untyped", "vfs_read", "vfs_write"],
+        );
+        check("kretprobe:n*, kretprobe:t*, kretprobe:v*", &usable);
+    }
+
     /// What a kernel lacks is said, with what would do instead where there is that.
     #[test]
     fn lacking() {
@@ -425,6 +449,22 @@ mod tests {
         check("fexit:vfs_read", true, false, trampolines, Some("`kretprobe:vfs_read` would do"));
         check("span:fentry:vfs_read", false, false, trampolines, None);
         check("kprobe:vfs_read", false, false, kprobes, None);
+    }
+
+    /// The same for kinds that nothing stands in for.
+    #[test]
+    fn lacking_altogether() {
+        let mut kernel = FixtureKernel::new();
+        (kernel.features.uprobe, kernel.features.hardware, kernel.features.moments) = (false, false, false);
+        for text in
+            ["uprobe:libc:malloc", "ur:libc:malloc", "usdt:app:app:request", "span:uprobe:libc:*", "h:cycles", "begin", "END"]
+        {
+            assert!(expand(text, &kernel).unwrap_err().missing, "{text}");
+            assert!(list(text, &kernel).is_err(), "{text}");
+        }
+        for text in ["uprobe:nothing:x", "usdt:nothing:a:b", "uprobe:nothing:0x10"] {
+            assert!(expand(text, &FixtureKernel::new()).unwrap_err().missing, "{text}");
+        }
     }
 
     /// What `probes` lists: of one kind or of several, also what is only in a file that the pattern names.

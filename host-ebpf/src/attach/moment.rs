@@ -18,6 +18,10 @@ impl Kind for Begin {
         "begin"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        lacking(rest, kernel)
+    }
+
     fn expand(&self, rest: &str, _: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         target("begin", Moment::Begin, rest)
     }
@@ -36,6 +40,10 @@ impl Kind for End {
         "end"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        lacking(rest, kernel)
+    }
+
     fn expand(&self, rest: &str, _: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         target("end", Moment::End, rest)
     }
@@ -43,6 +51,11 @@ impl Kind for End {
     fn list(&self, _: &str, _: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
         Ok(vec![Listed { point: "end".to_owned(), arguments: Vec::new(), retval: None }])
     }
+}
+
+fn lacking(rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+    let message = "this kernel can't run a program at such a moment (BPF_PROG_TEST_RUN of raw tracepoints, since Linux 5.10)";
+    (!kernel.features().moments).then(|| AttachError::missing(0..rest.len(), message))
 }
 
 fn target(kind: &str, moment: Moment, rest: &str) -> Result<Vec<Target>, AttachError> {

@@ -78,6 +78,10 @@ impl Kind for UprobeSpan {
         "span:uprobe:BINARY:FUNCTION"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        uprobe::lacking(rest, kernel)
+    }
+
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let (binary, name) = uprobe::parts(rest)?;
         let found = uprobe::find(binary, name, kernel)?;
@@ -95,7 +99,7 @@ impl Kind for UprobeSpan {
         if binary.is_empty() || super::glob::is_pattern(binary) {
             return Ok(Vec::new());
         }
-        listed_targets(self, &format!("{binary}:{name}"), kernel)
+        listed_targets(self, binary, name, kernel)
     }
 }
 

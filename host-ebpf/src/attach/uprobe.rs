@@ -18,11 +18,15 @@ impl Kind for Uprobe {
         "uprobe:BINARY:FUNCTION[+OFFSET]"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        lacking(rest, kernel)
+    }
+
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let (binary, name) = parts(rest)?;
         if let Some(offset) = name.strip_prefix("0x").and_then(|_| number(name)) {
             let span = 0..binary.len();
-            let path = kernel.user_binary(binary).map_err(|e| AttachError::source(span, &e))?;
+            let path = kernel.user_binary(binary).map_err(|e| AttachError::no_binary(span, &e))?;
             let hook = Hook::Uprobe { path: path.clone(), offset, returns: false, semaphore: 0, pid: None };
             // What stands there is not known, so no register is an argument.
             let site = Site::new(hook, ContextKind::Registers, "");
@@ -62,6 +66,10 @@ impl Kind for Uretprobe {
         "uretprobe:BINARY:FUNCTION"
     }
 
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        lacking(rest, kernel)
+    }
+
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let (binary, name) = parts(rest)?;
         let found = find(binary, name, kernel)?;
@@ -74,13 +82,19 @@ impl Kind for Uretprobe {
     }
 }
 
+/// What attach points in programs lack on this kernel.
+pub(super) fn lacking(rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+    let message = "this kernel has no uprobes (CONFIG_UPROBES and CONFIG_UPROBE_EVENTS)";
+    (!kernel.features().uprobe).then(|| AttachError::missing(0..rest.len(), message))
+}
+
 /// What can be listed is in a file, so a pattern has to name one.
 fn list(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
     let (binary, name) = pattern.split_once(':').unwrap_or((pattern, "*"));
     if binary.is_empty() || glob::is_pattern(binary) {
         return Ok(Vec::new());
     }
-    listed_targets(kind, &format!("{binary}:{name}"), kernel)
+    listed_targets(kind, binary, name, kernel)
 }
 
 /// Binary and function.
@@ -103,7 +117,7 @@ pub(super) fn parts(rest: &str) -> Result<(&str, &str), AttachError> {
 /// The functions of a binary that a name or pattern fits, each place once.
 pub(super) fn find(binary: &str, name: &str, kernel: &dyn Kernel) -> Result<Vec<UserFunction>, AttachError> {
     let span = binary.len() + 1..binary.len() + 1 + name.len();
-    let mut found = kernel.user_functions(binary, name).map_err(|e| AttachError::source(0..binary.len(), &e))?;
+    let mut found = kernel.user_functions(binary, name).map_err(|e| AttachError::no_binary(0..binary.len(), &e))?;
     let mut seen = std::collections::HashSet::new();
     // One function may have several names: a hit of it is one hit.
     found.retain(|f| seen.insert((f.path.clone(), f.offset)));

@@ -2,6 +2,7 @@
 
 use super::{
     Address, Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Target, glob, listed_targets, number,
+    uprobe,
 };
 use crate::{
     kernel::{Kernel, SourceError, UserProbe, btf::Int, registers},
@@ -17,6 +18,10 @@ impl Kind for Usdt {
 
     fn notation(&self) -> &'static str {
         "usdt:BINARY:PROVIDER:NAME"
+    }
+
+    fn lacking(&self, rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
+        uprobe::lacking(rest, kernel)
     }
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
@@ -36,7 +41,7 @@ impl Kind for Usdt {
             return Err(AttachError::wrong(0..binary.len(), message));
         }
         let ask = |provider: &str, name: &str| {
-            kernel.user_probes(binary, provider, name).map_err(|e| AttachError::source(0..binary.len(), &e))
+            kernel.user_probes(binary, provider, name).map_err(|e| AttachError::no_binary(0..binary.len(), &e))
         };
         let found = ask(provider, name)?;
         if !found.is_empty() {
@@ -56,7 +61,7 @@ impl Kind for Usdt {
         if binary.is_empty() || glob::is_pattern(binary) {
             return Ok(Vec::new());
         }
-        let mut found = listed_targets(self, &format!("{binary}:{rest}"), kernel)?;
+        let mut found = listed_targets(self, binary, rest, kernel)?;
         found.dedup();
         Ok(found)
     }

@@ -19,6 +19,12 @@ pub struct Features {
     pub kprobe: bool,
     /// BPF_TRACE_FENTRY and BPF_TRACE_FEXIT. Since Linux 5.5, where the architecture and the configuration have trampolines.
     pub fentry: bool,
+    /// Places in programs and libraries: CONFIG_UPROBE_EVENTS.
+    pub uprobe: bool,
+    /// Counters of the processor, which virtual machines often lack.
+    pub hardware: bool,
+    /// BPF_PROG_TEST_RUN of programs of raw tracepoints: `begin` and `end`. Since Linux 5.10.
+    pub moments: bool,
 }
 
 impl Features {
@@ -32,5 +38,8 @@ impl Features {
         time_tai: true,
         kprobe: true,
         fentry: true,
+        uprobe: true,
+        hardware: true,
+        moments: true,
     };
 }

@@ -44,7 +44,7 @@ fn library(directory: &Path, name: &str) -> Option<PathBuf> {
         bare.is_some_and(|bare| bare == name || bare.strip_prefix("lib") == Some(name))
     };
     // A development package's `libc.so` may be a text for the linker.
-    let versioned = files.iter().rev().filter(|file| is_it(file)).max_by_key(|file| !file.ends_with(".so"));
+    let versioned = files.iter().rev().filter(|file| is_it(file)).min_by_key(|file| file.ends_with(".so"));
     versioned.map(|file| directory.join(file)).filter(|path| path.is_file())
 }
 

@@ -3,7 +3,8 @@
 //! | room | what |
 //! |---|---|
 //! | [`sys`] | the one door for bpf(2) and perf_event_open(2) calls that aya does not make |
-//! | [`running`] | the kernel's types, tracepoints and CPUs |
+//! | [`running`] | the kernel's types, tracepoints, functions and CPUs, and what it can do |
+//! | `features`, `functions`, `binaries` | what it can do, which functions it has, which file a name means |
 //! | [`map`] | making maps, and memory shared with programs |
 //! | [`gate`], [`grace`] | opening and closing; waiting for programs in flight |
 //! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
@@ -12,6 +13,8 @@
 pub mod attach;
 mod binaries;
 pub mod counters;
+mod features;
+mod functions;
 pub mod gate;
 pub mod grace;
 pub mod map;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
-use portcullis_ebpf::{Hook, MapRef, Program, kernel::Btf};
+use portcullis_ebpf::{Hook, Kernel, MapRef, Program, kernel::Types};
 use rustix::io::Errno;
 
 use super::sys::{self, Load, ProgramInfo, SysError};
@@ -28,6 +28,11 @@ impl LoadedProgram {
     /// What the kernel says of it.
     pub fn info(&self) -> sys::Result<ProgramInfo> {
         sys::program_info(self.fd.as_fd())
+    }
+
+    /// Runs it now, once, on this thread: that of a raw tracepoint, with nothing as its context.
+    pub fn run(&self) -> sys::Result<()> {
+        sys::prog_test_run(self.fd.as_fd())
     }
 }
 
@@ -54,6 +59,17 @@ pub enum LoadError {
     /// The kernel has no such raw tracepoint.
     #[error("this kernel has no raw tracepoint `{0}`")]
     NoTracepoint(String),
+    /// The kernel does not describe the function.
+    #[error("this kernel has no function `{0}` whose types it describes")]
+    NoFunction(String),
+    /// The types of a module could not be asked for.
+    #[error("the types of the kernel module `{module}`: {reason}")]
+    NoModule {
+        /// The module.
+        module: String,
+        /// Why not.
+        reason: String,
+    },
     /// A program names a map that was not made, or an instruction that it does not have.
     #[error(
         "the program `{program}` refers to a map that does not exist ({map:?} in instruction {position}): a bug of Portcullis, please report it"
@@ -109,7 +125,7 @@ impl fmt::Display for Refusal {
 /// Loads a program, its maps given by `map`.
 pub fn load<'m>(
     program: &Program,
-    btf: &Btf,
+    kernel: &dyn Kernel,
     map: impl Fn(MapRef) -> Option<BorrowedFd<'m>>,
 ) -> Result<LoadedProgram, LoadError> {
     let mut insns = program.insns.clone();
@@ -118,18 +134,27 @@ pub fn load<'m>(
         let fd = map(*wanted).ok_or_else(no_map)?;
         insns.get_mut(*position).ok_or_else(no_map)?.imm = fd.as_raw_fd();
     }
+    let mut btf_object = None;
     let (kind, attach, btf_id) = match &program.hook {
         Hook::TpBtf { name } => {
-            let id = btf.raw_tracepoint_id(name).ok_or_else(|| LoadError::NoTracepoint(name.clone()))?;
+            let id = kernel.btf().raw_tracepoint_id(name).ok_or_else(|| LoadError::NoTracepoint(name.clone()))?;
             (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_RAW_TP), id)
+        }
+        Hook::Fentry { module, function, returns } => {
+            let types = Types::new(kernel);
+            let found = types.function_in(module.as_deref().unwrap_or("vmlinux"), function);
+            let id = found.ok_or_else(|| LoadError::NoFunction(function.clone()))?.id.number();
+            btf_object = module.as_deref().map(module_btf).transpose()?;
+            let attach = if *returns { bpf_attach_type::BPF_TRACE_FEXIT } else { bpf_attach_type::BPF_TRACE_FENTRY };
+            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(attach), id)
         }
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
         Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
         Hook::PerfEvent { .. } => (bpf_prog_type::BPF_PROG_TYPE_PERF_EVENT, None, 0),
         Hook::Host(_) => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
-        Hook::Fentry { function, .. } => return Err(LoadError::NoTracepoint(function.clone())),
     };
-    let load = Load { kind, attach, btf_id, name: &program.name, insns: &insns };
+    let btf_object = btf_object.as_ref().map(AsFd::as_fd);
+    let load = Load { kind, attach, btf_id, btf_object, name: &program.name, insns: &insns };
     let error = match try_load(&load, None) {
         Ok(fd) => return Ok(LoadedProgram { fd }),
         Err(error) => error,
@@ -152,6 +177,24 @@ pub fn load<'m>(
     let log = String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned();
     let refusal = Refusal { program: program.name.clone(), error, listing: program.listing(), log };
     Err(LoadError::Refused(Box::new(refusal)))
+}
+
+/// The BTF object of a module.
+fn module_btf(module: &str) -> Result<OwnedFd, LoadError> {
+    let fail = |reason: String| LoadError::NoModule { module: module.to_owned(), reason };
+    let find = || -> sys::Result<Option<OwnedFd>> {
+        let mut after = 0;
+        while let Some(id) = sys::next_btf(after)? {
+            after = id;
+            // It may be gone by now.
+            let Ok(btf) = sys::btf_by_id(id) else { continue };
+            if sys::btf_name(btf.as_fd())?.as_deref() == Some(module) {
+                return Ok(Some(btf));
+            }
+        }
+        Ok(None)
+    };
+    find().map_err(|e| fail(e.to_string()))?.ok_or_else(|| fail("it is not loaded any more".to_owned()))
 }
 
 /// The verifier gives up with EAGAIN when a signal waits.
@@ -180,12 +223,6 @@ mod tests {
             .finish("sample", Hook::PerfTracepoint { category: "sched".to_owned(), name: "sched_switch".to_owned() })
     }
 
-    fn no_types() -> Btf {
-        // A header without types and with one empty string.
-        let words = [24_u32, 0, 0, 0, 1].map(u32::to_ne_bytes).concat();
-        Btf::parse([&0xeb9f_u16.to_ne_bytes()[..], &[1, 0], &words, &[0]].concat()).unwrap()
-    }
-
     /// What a load is asked for: the log it may fill, and the instructions.
     fn asked(call: &mut Call<'_>) -> (u32, u64, u64) {
         let Call::Bpf { attr, .. } = call else { unreachable!("nothing else is called") };
@@ -208,7 +245,7 @@ mod tests {
             attempt += 1;
             Some(if attempt < 3 { Err(Errno::AGAIN) } else { Ok(fake::descriptor()) })
         });
-        assert!(load(&program(), &no_types(), |_| Some(map.as_fd())).is_ok());
+        assert!(load(&program(), &crate::kernel::testing::NoKernel::new(), |_| Some(map.as_fd())).is_ok());
     }
 
     /// A refusal is asked for once more with a log, of which an error shows the end and keeps all.
@@ -224,7 +261,7 @@ mod tests {
             }
             Some(Err(Errno::INVAL))
         });
-        let error = load(&program(), &no_types(), |_| Some(map.as_fd())).unwrap_err();
+        let error = load(&program(), &crate::kernel::testing::NoKernel::new(), |_| Some(map.as_fd())).unwrap_err();
         let LoadError::Refused(refusal) = &error else { unreachable!("{error}") };
         assert_eq!(refusal.log.lines().count(), 100);
         let text = error.to_string();
@@ -245,7 +282,8 @@ mod tests {
                 assert_eq!(asked(call).0, 0);
                 Some(Err(errno))
             });
-            let error = load(&program(), &no_types(), |_| Some(map.as_fd())).unwrap_err().to_string();
+            let error =
+                load(&program(), &crate::kernel::testing::NoKernel::new(), |_| Some(map.as_fd())).unwrap_err().to_string();
             assert_eq!(error, expect);
         };
         check(
@@ -261,8 +299,11 @@ mod tests {
     fn impossible_programs() {
         let _fake = fake::install(|_| unreachable!("no call"));
         let typed = Program { hook: Hook::TpBtf { name: "gone".to_owned() }, maps: Vec::new(), ..program() };
-        assert_eq!(load(&typed, &no_types(), |_| None).unwrap_err(), LoadError::NoTracepoint("gone".to_owned()));
-        let error = load(&program(), &no_types(), |_| None).unwrap_err();
+        assert_eq!(
+            load(&typed, &crate::kernel::testing::NoKernel::new(), |_| None).unwrap_err(),
+            LoadError::NoTracepoint("gone".to_owned())
+        );
+        let error = load(&program(), &crate::kernel::testing::NoKernel::new(), |_| None).unwrap_err();
         assert_eq!(error, LoadError::NoMap { program: "sample".to_owned(), map: MapRef::Ring, position: 0 });
     }
 }

@@ -4,14 +4,15 @@
 //! a test may install on its thread.
 
 use std::{
+    ffi::CStr,
     fmt,
     mem::{size_of, zeroed},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 use aya_obj::generated::{
-    PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn,
-    bpf_prog_info, bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
+    PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
+    bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
 };
 use rustix::io::Errno;
 
@@ -40,8 +41,8 @@ pub type Result<T> = std::result::Result<T, SysError>;
 pub(crate) enum Call<'a> {
     /// bpf(2).
     Bpf { cmd: bpf_cmd, attr: &'a mut bpf_attr },
-    /// perf_event_open(2), for all processes on one CPU.
-    PerfEventOpen { attr: &'a mut perf_event_attr, cpu: i32 },
+    /// perf_event_open(2), for all processes on one CPU, or for one process on all.
+    PerfEventOpen { attr: &'a mut perf_event_attr, pid: i32, cpu: i32 },
     /// ioctl(2) on a perf event.
     PerfEventIoctl { event: RawFd, request: u32, argument: RawFd },
 }
@@ -54,6 +55,8 @@ pub(crate) struct Load<'a> {
     pub(crate) attach: Option<bpf_attach_type>,
     /// The kernel type that it attaches to; 0 for none.
     pub(crate) btf_id: u32,
+    /// The module whose BTF has that type; `None` for the kernel's own. Since Linux 5.11.
+    pub(crate) btf_object: Option<BorrowedFd<'a>>,
     /// At most 15 bytes are kept.
     pub(crate) name: &'a str,
     /// Complete instructions.
@@ -81,6 +84,7 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
     attr.__bindgen_anon_3.license = license.as_ptr() as u64;
     attr.__bindgen_anon_3.expected_attach_type = load.attach.map_or(0, |attach| attach as u32);
     attr.__bindgen_anon_3.attach_btf_id = load.btf_id;
+    attr.__bindgen_anon_3.__bindgen_anon_1.attach_btf_obj_fd = load.btf_object.map_or(0, descriptor);
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(load.name.bytes().take(15)) {
         *to = from.cast_signed();
@@ -94,12 +98,55 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
     bpf_fd("bpf(BPF_PROG_LOAD)", bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// BPF_RAW_TRACEPOINT_OPEN of a program that was loaded for its tracepoint, and so without a name. Dropping the descriptor
-/// detaches.
+/// BPF_RAW_TRACEPOINT_OPEN of a program that was loaded for its tracepoint or function, and so without a name. Dropping the
+/// descriptor detaches.
 pub(crate) fn raw_tracepoint_open(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = empty();
     attr.raw_tracepoint.prog_fd = descriptor(program);
     bpf_fd("bpf(BPF_RAW_TRACEPOINT_OPEN)", bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// BPF_PROG_TEST_RUN of a raw tracepoint's program, on this CPU and without arguments. Since Linux 5.10.
+pub(crate) fn prog_test_run(program: BorrowedFd<'_>) -> Result<()> {
+    let mut attr = empty();
+    attr.test.prog_fd = descriptor(program);
+    bpf("bpf(BPF_PROG_TEST_RUN)", bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
+}
+
+/// BPF_BTF_GET_NEXT_ID: the number of the next BTF object; `None` behind the last one. Since Linux 5.4.
+pub(crate) fn next_btf(after: u32) -> Result<Option<u32>> {
+    let mut attr = empty();
+    attr.__bindgen_anon_6.__bindgen_anon_1.start_id = after;
+    match bpf("bpf(BPF_BTF_GET_NEXT_ID)", bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attr) {
+        // SAFETY: the call was made with this member of the union, which is plain numbers.
+        Ok(_) => Ok(Some(unsafe { attr.__bindgen_anon_6.next_id })),
+        Err(SysError { errno: Errno::NOENT, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// BPF_BTF_GET_FD_BY_ID.
+pub(crate) fn btf_by_id(id: u32) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
+    bpf_fd("bpf(BPF_BTF_GET_FD_BY_ID)", bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr)
+}
+
+/// BPF_OBJ_GET_INFO_BY_FD of a BTF object: its name, if it is the kernel's or a module's. Since Linux 5.11.
+pub(crate) fn btf_name(btf: BorrowedFd<'_>) -> Result<Option<String>> {
+    // The kernel's MODULE_NAME_LEN is 56.
+    let mut name = [0_u8; 64];
+    // SAFETY: the struct is plain numbers, for which zero is a value.
+    let mut info: bpf_btf_info = unsafe { zeroed() };
+    info.name = name.as_mut_ptr() as u64;
+    info.name_len = length(name.len());
+    let mut attr = empty();
+    attr.info.bpf_fd = descriptor(btf);
+    attr.info.info_len = length(size_of::<bpf_btf_info>());
+    attr.info.info = (&raw mut info) as u64;
+    bpf("bpf(BPF_OBJ_GET_INFO_BY_FD)", bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok((info.kernel_btf != 0).then(|| String::from_utf8_lossy(text).into_owned()))
 }
 
 /// BPF_OBJ_GET_INFO_BY_FD of a program.
@@ -119,6 +166,17 @@ pub fn enable_stats() -> Result<OwnedFd> {
     let mut attr = empty();
     attr.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
     bpf_fd("bpf(BPF_ENABLE_STATS)", bpf_cmd::BPF_ENABLE_STATS, &mut attr)
+}
+
+/// BPF_MAP_CREATE of a hash map of one element that is made when it is written.
+pub(crate) fn create_hash(key: u32, value: u32) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_1.map_type = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+    attr.__bindgen_anon_1.key_size = key;
+    attr.__bindgen_anon_1.value_size = value;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.map_flags = aya_obj::generated::BPF_F_NO_PREALLOC;
+    bpf_fd("bpf(BPF_MAP_CREATE)", bpf_cmd::BPF_MAP_CREATE, &mut attr)
 }
 
 /// BPF_MAP_CREATE of an array of one map like `inner`.
@@ -170,13 +228,54 @@ pub(crate) fn map_elements(map: BorrowedFd<'_>, key: usize, value: usize, entrie
 
 /// perf_event_open(2) of a tracepoint by its number. Dropping the descriptor detaches.
 pub(crate) fn perf_event_open_tracepoint(id: u64) -> Result<OwnedFd> {
+    let mut attr = perf_event(perf_type_id::PERF_TYPE_TRACEPOINT as u32, id);
+    perf_fd(&mut attr, None, ANY_CPU)
+}
+
+/// perf_event_open(2) of a function of the kernel, so many bytes into it; `pmu` is the number of the source `kprobe`, `config` says
+/// whether it is where the function returns. Since Linux 4.17. Dropping the descriptor detaches.
+pub(crate) fn perf_event_open_kprobe(pmu: u32, config: u64, function: &CStr, offset: u64) -> Result<OwnedFd> {
+    let mut attr = perf_event(pmu, config);
+    attr.__bindgen_anon_3.kprobe_func = function.as_ptr() as u64;
+    attr.__bindgen_anon_4.probe_offset = offset;
+    perf_fd(&mut attr, None, ANY_CPU)
+}
+
+/// perf_event_open(2) of a byte of a file, in one process or in all; `pmu` is the number of the source `uprobe`, `config` says whether
+/// it is where the function returns, and where the file counts who listens. Since Linux 4.17. Dropping the descriptor detaches.
+pub(crate) fn perf_event_open_uprobe(pmu: u32, config: u64, path: &CStr, offset: u64, pid: Option<u32>) -> Result<OwnedFd> {
+    let mut attr = perf_event(pmu, config);
+    attr.__bindgen_anon_3.uprobe_path = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.probe_offset = offset;
+    perf_fd(&mut attr, pid, ANY_CPU)
+}
+
+/// perf_event_open(2) of an event that is counted on one CPU: one hit in `period` of them, or `period` hits a second. It does not count
+/// before [`perf_event_enable`].
+pub(crate) fn perf_event_open_sampling(kind: u32, config: u64, period: u64, frequency: bool, cpu: u32) -> Result<OwnedFd> {
+    let mut attr = perf_event(kind, config);
+    attr.__bindgen_anon_1.sample_period = period;
+    attr.set_freq(frequency.into());
+    attr.set_disabled(1);
+    perf_fd(&mut attr, None, i32::try_from(cpu).unwrap_or(i32::MAX))
+}
+
+/// A program on a tracepoint or a probe runs on every CPU, whichever one the event is opened for.
+const ANY_CPU: i32 = 0;
+
+fn perf_event(kind: u32, config: u64) -> perf_event_attr {
     // SAFETY: the struct is plain numbers, for which zero is a value.
     let mut attr: perf_event_attr = unsafe { zeroed() };
     attr.size = length(size_of::<perf_event_attr>());
-    attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
-    attr.config = id;
-    // A program on a tracepoint runs on every CPU, whichever one the event is opened for.
-    fd("perf_event_open(2)", Call::PerfEventOpen { attr: &mut attr, cpu: 0 })
+    attr.type_ = kind;
+    attr.config = config;
+    attr
+}
+
+/// For one process on all CPUs, or for all processes on one.
+fn perf_fd(attr: &mut perf_event_attr, pid: Option<u32>, cpu: i32) -> Result<OwnedFd> {
+    let (pid, cpu) = pid.map_or((-1, cpu), |pid| (pid.cast_signed(), -1));
+    fd("perf_event_open(2)", Call::PerfEventOpen { attr, pid, cpu })
 }
 
 /// PERF_EVENT_IOC_SET_BPF: attaches a program.
@@ -189,6 +288,12 @@ pub(crate) fn perf_event_set_bpf(event: BorrowedFd<'_>, program: BorrowedFd<'_>)
 pub(crate) fn perf_event_enable(event: BorrowedFd<'_>) -> Result<()> {
     let call = Call::PerfEventIoctl { event: event.as_raw_fd(), request: PERF_EVENT_IOC_ENABLE, argument: 0 };
     make("ioctl(PERF_EVENT_IOC_ENABLE)", call).map(drop)
+}
+
+/// PERF_EVENT_IOC_DISABLE.
+pub(crate) fn perf_event_disable(event: BorrowedFd<'_>) -> Result<()> {
+    let call = Call::PerfEventIoctl { event: event.as_raw_fd(), request: PERF_EVENT_IOC_DISABLE, argument: 0 };
+    make("ioctl(PERF_EVENT_IOC_DISABLE)", call).map(drop)
 }
 
 fn empty() -> bpf_attr {
@@ -231,12 +336,13 @@ fn make(name: &'static str, mut call: Call<'_>) -> Result<i64> {
             // SAFETY: the attribute is a whole `bpf_attr`; what it points to is borrowed by our caller until the call returns.
             unsafe { libc::syscall(libc::SYS_bpf, *cmd as u32, &raw mut **attr, size_of::<bpf_attr>()) }
         }
-        Call::PerfEventOpen { attr, cpu } => {
-            // SAFETY: the attribute is a whole `perf_event_attr` that says its own size.
-            unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut **attr, -1, *cpu, -1, PERF_FLAG_FD_CLOEXEC) }
+        Call::PerfEventOpen { attr, pid, cpu } => {
+            // SAFETY: the attribute is a whole `perf_event_attr` that says its own size; the text that it points to lives in our
+            // caller until the call returns.
+            unsafe { libc::syscall(libc::SYS_perf_event_open, &raw mut **attr, *pid, *cpu, -1, PERF_FLAG_FD_CLOEXEC) }
         }
         Call::PerfEventIoctl { event, request, argument } => {
-            // SAFETY: both requests take a number, not a pointer.
+            // SAFETY: the requests take a number, not a pointer.
             unsafe { libc::syscall(libc::SYS_ioctl, *event, *request, *argument) }
         }
     };

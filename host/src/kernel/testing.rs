@@ -6,10 +6,10 @@ use std::{fs::File, os::fd::AsRawFd as _};
 
 use aya_obj::generated::bpf_insn;
 use portcullis_ebpf::{
-    Compiled, Hook, MapKind, MapRef, MapSpec, Needs, Probe, Program, Stream,
+    Compiled, Hook, Kernel, MapKind, MapRef, MapSpec, Needs, Probe, Program, Stream,
     counters::{Counter, Layout, StreamCounter},
     gate,
-    kernel::syscalls,
+    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe, syscalls},
     output::SpanEntry,
 };
 
@@ -151,6 +151,37 @@ pub(crate) fn counting(hook: Hook, bit: Option<u8>) -> Program {
     a.finish("counting", hook)
 }
 
+/// Counts every run: a hit with the gate bit open, else one with the gate closed.
+pub(crate) fn bare(hook: Hook, bit: Option<u8>) -> Program {
+    let layout = layout();
+    let mut a = Assembler::default();
+    if let Some(bit) = bit {
+        a.value(7, MapRef::Gate, gate::WORD).op(0x79, 7, 7, 0, 0).op(0x77, 7, 0, 0, bit.into()).op(0x57, 7, 0, 0, 1);
+        let closed = layout.probe(0, Counter::HitsClosed);
+        a.op(0x55, 7, 0, 5, 0).bump(MapRef::Counters, closed).end_if(0x05, 0, 0);
+    }
+    a.bump(MapRef::Counters, layout.probe(0, Counter::Hits));
+    a.finish("bare", hook)
+}
+
+/// The file and the byte in it where a function of this process is.
+pub(crate) fn place(function: extern "C" fn(u64) -> u64) -> (String, u64) {
+    byte_in_file(function as usize as u64)
+}
+
+/// The same for any address that a file is mapped to.
+pub(crate) fn byte_in_file(address: u64) -> (String, u64) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let found = maps.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (start, end) = words[0].split_once('-').unwrap();
+        let (start, end) = (number(start), number(end));
+        (start..end).contains(&address).then(|| (words[5].to_owned(), address - start + number(words[2])))
+    });
+    found.unwrap()
+}
+
 /// A plugin with these programs, one span probe and one stream.
 pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
     let spec = |map, kind, key_size, value_size, max_entries| MapSpec { map, kind, key_size, value_size, max_entries };
@@ -190,4 +221,65 @@ pub(crate) fn null() -> File {
     let file = File::open("/dev/null").unwrap();
     assert!(file.as_raw_fd() > 2);
     file
+}
+
+/// A kernel without types that has one CPU and one tracepoint.
+pub(crate) struct NoKernel(Btf);
+
+impl NoKernel {
+    pub(crate) fn new() -> NoKernel {
+        // A header without types and with one empty string.
+        let words = [24_u32, 0, 0, 0, 1].map(u32::to_ne_bytes).concat();
+        NoKernel(Btf::parse([&0xeb9f_u16.to_ne_bytes()[..], &[1, 0], &words, &[0]].concat()).unwrap())
+    }
+}
+
+impl Kernel for NoKernel {
+    fn btf(&self) -> &Btf {
+        &self.0
+    }
+
+    fn tracepoints(&self) -> Result<&[(String, String)], SourceError> {
+        unreachable!("nothing is listed")
+    }
+
+    fn tracepoint_format(&self, category: &str, name: &str) -> Result<Option<String>, SourceError> {
+        match (category, name) {
+            ("sched", "sched_switch") => Ok(Some("ID: 372\n".to_owned())),
+            ("sched", "broken") => Ok(Some("nonsense".to_owned())),
+            _ => Ok(None),
+        }
+    }
+
+    fn possible_cpus(&self) -> u32 {
+        2
+    }
+
+    fn features(&self) -> Features {
+        unreachable!("nobody asks for features")
+    }
+
+    fn functions(&self) -> Result<&[Function], SourceError> {
+        unreachable!("nothing is listed")
+    }
+
+    fn user_binary(&self, _: &str) -> Result<String, SourceError> {
+        unreachable!("nothing is looked for")
+    }
+
+    fn user_functions(&self, _: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
+        unreachable!("nothing is listed")
+    }
+
+    fn user_probes(&self, _: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
+        unreachable!("nothing is listed")
+    }
+
+    fn symbol_address(&self, _: &str) -> Result<Option<u64>, SourceError> {
+        unreachable!("nobody asks for an address")
+    }
+
+    fn cgroup_id(&self, _: &str) -> Result<Option<u64>, SourceError> {
+        unreachable!("nobody asks for a cgroup")
+    }
 }

@@ -110,6 +110,9 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
     let config = Config { gate: manifest.start.gate, scope, tracker };
     let loaded = Compiled::new(built.iter().map(session_plugin).collect(), config)?.load(kernel)?;
+    if let Some(pid) = kernel.symbols().pid() {
+        loaded.processes().mark(pid, processes::OWN);
+    }
     Ok(Ready { manifest, loaded, built })
 }
 
@@ -146,7 +149,7 @@ impl Ready<'_> {
             }
             anyhow::bail!("interrupted by {signal} while probes were being attached");
         }
-        let (mut open, began) = open(attached, printer, &mut plugins);
+        let (mut open, began) = open(attached, printer, &mut plugins)?;
         // From here on the run has a report, whatever happens.
         let mut command = Held::release(stopped, &plan.command, printer);
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
@@ -175,9 +178,12 @@ fn mark(processes: &Processes, built: &[Built], stopped: Option<&Stopped>) {
 }
 
 /// Opens the gate and tells everybody. Returns when the run's time begins: at the end of the opening's interval.
-fn open(attached: Attached, printer: &Printer, plugins: &mut Plugins) -> (Open, Instant) {
+fn open(attached: Attached, printer: &Printer, plugins: &mut Plugins) -> Result<(Open, Instant), session::Error> {
     let first = attached.attached().earliest;
-    let open = attached.open();
+    let mut open = attached.open();
+    if let Some(error) = open.take_failure() {
+        return Err(error);
+    }
     let (now, instant) = (clock::now(), Instant::now());
     let began = open.interval().map_or(instant, |gate| instant - Duration::from_nanos(now.saturating_sub(gate.latest)));
     printer.opened(open.interval().map_or(first, |gate| gate.earliest));
@@ -188,7 +194,7 @@ fn open(attached: Attached, printer: &Printer, plugins: &mut Plugins) -> (Open, 
         cpus: plugins.cpus(),
         handed_over: None,
     });
-    (open, began)
+    Ok((open, began))
 }
 
 /// COMMAND, if there is one, from its release on.

@@ -17,7 +17,7 @@ pub struct InFlight {
     pub age: u64,
 }
 
-/// A program that the kernel skipped, since it would have run within itself.
+/// A program that the kernel skipped, since it would have run within itself, or refused to run at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misses {
     /// The position of its plugin.

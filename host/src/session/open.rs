@@ -3,8 +3,8 @@
 use std::{sync::Arc, thread};
 
 use super::{
-    Closed,
-    parts::{Closing, Parts},
+    Closed, Error,
+    parts::{Closing, Parts, PluginParts},
 };
 use crate::{
     clock,
@@ -18,10 +18,11 @@ pub struct Open {
     pub(super) parts: Parts,
     opened: Option<Interval>,
     attached: Interval,
+    failure: Option<Error>,
 }
 
 impl Open {
-    pub(super) fn new(parts: Parts, attached: Interval) -> Open {
+    pub(super) fn new(mut parts: Parts, attached: Interval) -> Open {
         let opened = parts.gated.then(|| {
             for bit in bits(&parts) {
                 // Closed since it was made, so nothing of an earlier generation runs.
@@ -29,7 +30,13 @@ impl Open {
             }
             parts.gate.open(mask(&parts))
         });
-        Open { parts, opened, attached }
+        let failure = parts.begin().err();
+        Open { parts, opened, attached, failure }
+    }
+
+    /// What should have begun with the opening and did not, once. A run without that would not be whole: it had better end here.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
     }
 
     /// When the gate opened; `None` without a gate.
@@ -44,7 +51,7 @@ impl Open {
 
     /// What a plugin's programs have counted so far, without spans in flight; empty for a plugin that does not exist.
     pub fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
-        self.parts.plugins.get(plugin).map(super::parts::PluginParts::counts).unwrap_or_default()
+        self.parts.plugins.get(plugin).map(PluginParts::counts).unwrap_or_default()
     }
 
     /// Closes one plugin, whose worker failed, say: one store, and its programs are detached behind the caller's back after a
@@ -56,8 +63,10 @@ impl Open {
         if let Some(closing) = &part.closing {
             return closing.interval;
         }
+        part.end();
         // There are no more plugins than bits.
         let interval = gated.then(|| self.parts.gate.close(1 << plugin));
+        part.stop();
         let links = part.take_links();
         let grace = Arc::clone(&self.parts.grace);
         let detach = move || {
@@ -76,6 +85,9 @@ impl Open {
     /// Closes all plugins by one store, and waits until no program runs that saw the gate open. Without a gate: detaches them, and
     /// waits until no program runs. What was recorded stays.
     pub fn close(mut self) -> Closed {
+        for plugin in self.parts.plugins.iter_mut().filter(|plugin| plugin.closing.is_none()) {
+            plugin.end();
+        }
         let closed = if self.parts.gated {
             Some(self.parts.gate.close(u64::MAX))
         } else {
@@ -83,6 +95,7 @@ impl Open {
             attach::detach(self.parts.take_links());
             None
         };
+        self.parts.plugins.iter().for_each(PluginParts::stop);
         let quiesced = self.parts.grace.wait();
         let end = closed.map_or_else(clock::now, |interval| interval.latest);
         Closed::new(self.parts, self.attached, self.opened, closed, quiesced, end)

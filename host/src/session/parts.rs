@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use portcullis_ebpf::{Compiled, Kernel as _, MapRef, Program, processes::OWN};
+use portcullis_ebpf::{Compiled, Hook, MapRef, Program, output::Moment, processes::OWN};
 
 use super::{Config, Error, Plugin};
 use crate::{
@@ -65,9 +65,15 @@ pub(super) struct Installed {
     pub(super) link: Option<Link>,
     pub(super) loaded: LoadedProgram,
     pub(super) program: Program,
+    /// How often it should have run, and the kernel did not let the host run it.
+    pub(super) skipped: u64,
 }
 
 impl Installed {
+    fn new(loaded: LoadedProgram, program: Program) -> Installed {
+        Installed { link: None, loaded, program, skipped: 0 }
+    }
+
     pub(super) fn attach(&mut self, kernel: &RunningKernel) -> Result<(), AttachError> {
         self.link = Some(attach::attach(&self.program.hook, self.loaded.as_fd(), kernel)?);
         Ok(())
@@ -93,7 +99,7 @@ impl Parts {
         for program in config.tracker {
             let loaded = parts.load_program(&program, None, kernel);
             let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
-            parts.tracker.push(Installed { link: None, loaded, program });
+            parts.tracker.push(Installed::new(loaded, program));
         }
         for plugin in plugins {
             let name = plugin.name.clone();
@@ -101,7 +107,7 @@ impl Parts {
             for program in std::mem::take(&mut made.compiled.programs) {
                 let loaded = parts.load_program(&program, Some(&made), kernel);
                 let loaded = loaded.map_err(|source| Error::load(&made.name, &made.compiled, &program, source))?;
-                made.programs.push(Installed { link: None, loaded, program });
+                made.programs.push(Installed::new(loaded, program));
             }
             parts.plugins.push(made);
         }
@@ -114,11 +120,27 @@ impl Parts {
         plugin: Option<&PluginParts>,
         kernel: &RunningKernel,
     ) -> Result<LoadedProgram, LoadError> {
-        program::load(program, kernel.btf(), |map| match map {
+        program::load(program, kernel, |map| match map {
             MapRef::Gate => Some(self.gate.fd()),
             MapRef::Processes => Some(self.processes.fd()),
             _ => plugin?.fd(map),
         })
+    }
+
+    /// What begins with the opening, after it: first the programs for that moment run, then time and events are counted.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        for plugin in &self.plugins {
+            for program in plugin.programs.iter().filter(|p| p.program.hook == Hook::Host(Moment::Begin)) {
+                program.loaded.run().map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
+            }
+        }
+        for plugin in &self.plugins {
+            for program in &plugin.programs {
+                let started = program.link.as_ref().map_or(Ok(()), Link::start);
+                started.map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
+            }
+        }
+        Ok(())
     }
 
     /// The links of the session's plugins, to be detached.
@@ -177,6 +199,21 @@ impl PluginParts {
         }
     }
 
+    /// What comes at the end, before the close: the programs for that moment run.
+    pub(super) fn end(&mut self) {
+        for program in self.programs.iter_mut().filter(|p| p.program.hook == Hook::Host(Moment::End)) {
+            program.skipped += u64::from(program.loaded.run().is_err());
+        }
+    }
+
+    /// Time and events need not be counted behind the close.
+    pub(super) fn stop(&self) {
+        for link in self.programs.iter().filter_map(|program| program.link.as_ref()) {
+            // Where it goes on, its programs see that the gate is closed.
+            let _ = link.stop();
+        }
+    }
+
     pub(super) fn take_links(&mut self) -> Vec<Link> {
         self.programs.iter_mut().filter_map(|program| program.link.take()).collect()
     }
@@ -189,9 +226,9 @@ impl PluginParts {
         (probes.collect(), streams.collect())
     }
 
-    /// How often the kernel skipped one of its programs.
+    /// How often the kernel skipped one of its programs, or refused to run it.
     pub(super) fn misses(&self) -> Result<Vec<(&Program, u64)>, SysError> {
-        let misses = self.programs.iter().map(|p| Ok((&p.program, p.loaded.info()?.recursion_misses)));
+        let misses = self.programs.iter().map(|p| Ok((&p.program, p.loaded.info()?.recursion_misses + p.skipped)));
         misses.collect()
     }
 }

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_ebpf::{Hook, MapRef, processes};
+use portcullis_ebpf::{Hook, MapRef, output::Moment, processes};
 use rustix::io::Errno;
 
 use super::*;
 use crate::kernel::{
     sys::{Call, fake},
-    testing::{Assembler, alive, compiled, counting, getppid, kernel_objects, lock, slow, sys_enter},
+    testing::{Assembler, alive, bare, compiled, counting, getppid, kernel_objects, lock, place, slow, sys_enter},
 };
 
 const RING: u32 = 1 << 20;
@@ -382,4 +382,174 @@ fn run_count() {
     drop(stats);
     assert!(runs >= 100, "{runs}");
     assert_eq!(hits(&open.counts(0)), (100, 0));
+}
+
+/// What one program alone counts, as (hits, hits with the gate closed), with the same work done before the opening, while it is open,
+/// and after the close. A kernel that has no such attach point gives none.
+fn counted(hook: &Hook, gate: bool, work: impl Fn()) -> Option<(u64, u64)> {
+    let kernel = RunningKernel::open().unwrap();
+    let program = bare(hook.clone(), gate.then_some(0));
+    let attached = match session(vec![plugin("one", vec![program])], gate).load(&kernel).unwrap().attach() {
+        Ok(attached) => attached,
+        Err(Error::Attach { source: crate::kernel::attach::AttachError::NoTarget(_), .. }) => return None,
+        Err(error) => unreachable!("{error}"),
+    };
+    if gate {
+        work();
+    }
+    let mut open = attached.open();
+    assert!(open.take_failure().is_none());
+    work();
+    let closed = open.close();
+    work();
+    assert_eq!(closed.misses().unwrap(), []);
+    let counts = hits(&closed.counts(0).unwrap());
+    closed.detach();
+    assert_eq!(kernel_objects(), Vec::<String>::new());
+    Some(counts)
+}
+
+/// The host runs programs directly after the opening and directly before the close, each once and with the gate open.
+#[test]
+fn begin_and_end() {
+    let Some(_lock) = lock() else { return };
+    for moment in [Moment::Begin, Moment::End] {
+        for gate in [true, false] {
+            assert_eq!(counted(&Hook::Host(moment), gate, || ()), Some((1, 0)));
+        }
+    }
+}
+
+/// A plugin that is closed alone has its end then, and not once more.
+#[test]
+fn end_of_one_plugin() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let plugins = vec![
+        plugin("one", vec![bare(Hook::Host(Moment::End), Some(0))]),
+        plugin("two", vec![bare(Hook::Host(Moment::End), Some(1))]),
+    ];
+    let mut open = session(plugins, true).load(&kernel).unwrap().attach().unwrap().open();
+    open.close_plugin(0);
+    assert_eq!((hits(&open.counts(0)), hits(&open.counts(1))), ((1, 0), (0, 0)));
+    let closed = open.close();
+    assert_eq!((hits(&closed.counts(0).unwrap()), hits(&closed.counts(1).unwrap())), ((1, 0), (1, 0)));
+}
+
+/// What can't begin with the opening is told.
+#[test]
+fn no_beginning() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let attached = session(vec![plugin("one", vec![bare(Hook::Host(Moment::Begin), Some(0))])], true).load(&kernel).unwrap();
+    let attached = attached.attach().unwrap();
+    let _fake = fake::install(move |call| match call {
+        Call::Bpf { cmd: aya_obj::generated::bpf_cmd::BPF_PROG_TEST_RUN, .. } => Some(Err(Errno::NOMEM)),
+        _ => None,
+    });
+    let mut open = attached.open();
+    assert_eq!(
+        open.take_failure().unwrap().to_string(),
+        "plugin `one`, probe `calls`: cannot attach to begin: bpf(BPF_PROG_TEST_RUN): Cannot allocate memory (os error 12)"
+    );
+    assert!(open.take_failure().is_none());
+}
+
+/// An end that the kernel refuses to run is counted as missed.
+#[test]
+fn no_end() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let open = session(vec![plugin("one", vec![bare(Hook::Host(Moment::End), Some(0))])], true).load(&kernel).unwrap();
+    let open = open.attach().unwrap().open();
+    let _fake = fake::install(move |call| match call {
+        Call::Bpf { cmd: aya_obj::generated::bpf_cmd::BPF_PROG_TEST_RUN, .. } => Some(Err(Errno::NOMEM)),
+        _ => None,
+    });
+    assert_eq!(open.close().misses().unwrap(), [Misses { plugin: 0, point: "end".to_owned(), count: 1 }]);
+}
+
+#[inline(never)]
+extern "C" fn traced(n: u64) -> u64 {
+    std::hint::black_box(n)
+}
+
+/// Each call of a function of a program is a hit where it begins, and one where it returns.
+#[test]
+fn uprobes() {
+    let Some(_lock) = lock() else { return };
+    let (path, offset) = place(traced);
+    for returns in [false, true] {
+        let hook = Hook::Uprobe { path: path.clone(), offset, returns, semaphore: 0, pid: None };
+        let work = || assert_eq!((0..20).map(|n| traced(n)).sum::<u64>(), 190);
+        assert_eq!(counted(&hook, true, work), Some((20, 40)), "returns: {returns}");
+        assert_eq!(counted(&hook, false, work), Some((20, 0)), "returns: {returns}");
+    }
+    // In one process alone, which is this one or another.
+    let hook = |pid| Hook::Uprobe { path: path.clone(), offset, returns: false, semaphore: 0, pid: Some(pid) };
+    let work = || assert_eq!(traced(1), 1);
+    assert_eq!(counted(&hook(std::process::id()), true, work), Some((1, 2)));
+    assert_eq!(counted(&hook(1), true, work), Some((0, 0)));
+}
+
+/// A counter of those who listen is up while a program is attached.
+#[test]
+fn semaphores() {
+    #[unsafe(link_section = ".data")]
+    static LISTENERS: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let Some(_lock) = lock() else { return };
+    let (path, offset) = place(traced);
+    let (_, semaphore) = crate::kernel::testing::byte_in_file((&raw const LISTENERS) as u64);
+    let hook = Hook::Uprobe { path, offset, returns: false, semaphore, pid: None };
+    let listening = || LISTENERS.load(Ordering::SeqCst);
+    let seen = std::cell::RefCell::new(Vec::new());
+    let counts = counted(&hook, true, || {
+        seen.borrow_mut().push(listening());
+        traced(1);
+    });
+    assert_eq!((counts, listening()), (Some((1, 2)), 0));
+    assert!(seen.take().iter().all(|count| *count > 0));
+}
+
+/// Functions of the kernel, where it has kprobes, and trampolines.
+#[test]
+fn kernel_functions() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    let features = portcullis_ebpf::Kernel::features(&kernel);
+    for returns in [false, true] {
+        let kprobe = Hook::Kprobe { function: "__x64_sys_getppid".to_owned(), offset: 0, returns };
+        let fentry = Hook::Fentry { module: None, function: "vfs_fsync_range".to_owned(), returns };
+        for (hook, there) in [(kprobe, features.kprobe), (fentry, features.fentry)] {
+            // The compiler does not ask for what is not there, which the kernel may refuse in any way.
+            if there {
+                let file = tempfile::tempfile().unwrap();
+                let found = counted(&hook, true, || (0..10).for_each(|_| file.sync_all().map(|()| getppid(1)).unwrap()));
+                // Other processes may call them, too.
+                assert!(found.is_some_and(|(open, shut)| (10..1000).contains(&open) && (20..1000).contains(&shut)), "{found:?}");
+            }
+        }
+    }
+}
+
+/// Time is counted from the opening on, on one CPU or on each.
+#[test]
+fn time() {
+    let Some(_lock) = lock() else { return };
+    let cpus = std::thread::available_parallelism().unwrap().get() as u64;
+    for (every_cpu, most) in [(false, 11), (true, 11 * cpus)] {
+        let hook = Hook::PerfEvent { kind: 1, config: 0, period: 20_000_000, frequency: false, every_cpu };
+        let (open, closed) = counted(&hook, true, || sleep(Duration::from_millis(200))).unwrap();
+        assert!((5..=most).contains(&open) && closed == 0, "{open} {closed}");
+    }
+}
+
+/// Each of the events that a program makes is a hit: here, that it waits.
+#[test]
+fn events() {
+    let Some(_lock) = lock() else { return };
+    // PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CONTEXT_SWITCHES
+    let hook = Hook::PerfEvent { kind: 1, config: 3, period: 1, frequency: false, every_cpu: true };
+    let (open, closed) = counted(&hook, true, || (0..50).for_each(|_| sleep(Duration::from_millis(1)))).unwrap();
+    assert!(open >= 50 && closed == 0, "{open} {closed}");
 }

@@ -1,17 +1,21 @@
 //! Attaching: one file for each mechanism.
 
+mod kprobe;
+mod perf_event;
 mod perf_tracepoint;
+pub(super) mod pmu;
 mod tp_btf;
+mod uprobe;
 
 use std::{
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     thread,
 };
 
 use portcullis_ebpf::{Hook, Kernel, kernel::SourceError};
 use rustix::io::Errno;
 
-use super::sys::SysError;
+use super::sys::{self, SysError};
 
 /// How many threads detach what is slow to detach. More do not help: the kernel lets one through at a time for half of the work.
 const DETACHING_THREADS: usize = 4;
@@ -19,9 +23,35 @@ const DETACHING_THREADS: usize = 4;
 /// An attached program. Dropping it detaches.
 #[derive(Debug)]
 pub struct Link {
-    _fd: OwnedFd,
+    fds: Vec<OwnedFd>,
     /// Closing waits for a grace period of its own, 65 to 100 ms.
     slow: bool,
+    /// It is disabled until it is started.
+    timed: bool,
+}
+
+impl Link {
+    fn quick(fd: OwnedFd) -> Link {
+        Link { fds: vec![fd], slow: false, timed: false }
+    }
+
+    fn slow(fd: OwnedFd) -> Link {
+        Link { fds: vec![fd], slow: true, timed: false }
+    }
+
+    /// Has time and events be counted from now on; other links need no start.
+    pub fn start(&self) -> Result<(), SysError> {
+        self.switch(sys::perf_event_enable)
+    }
+
+    /// The contrary.
+    pub fn stop(&self) -> Result<(), SysError> {
+        self.switch(sys::perf_event_disable)
+    }
+
+    fn switch(&self, call: fn(BorrowedFd<'_>) -> sys::Result<()>) -> Result<(), SysError> {
+        if self.timed { self.fds.iter().try_for_each(|fd| call(fd.as_fd())) } else { Ok(()) }
+    }
 }
 
 /// A program could not be attached.
@@ -38,6 +68,21 @@ pub enum AttachError {
         /// What may help.
         way_out: &'static str,
     },
+    /// The kernel refused the place.
+    #[error("{error}: no probe can be put there")]
+    NoPlace {
+        /// The call and why.
+        error: SysError,
+    },
+    /// Others are there.
+    #[error("{error}: the function has as many programs as it takes, or another that bears no company; other tools count")]
+    Full {
+        /// The call and why.
+        error: SysError,
+    },
+    /// More than one function has this name.
+    #[error("this kernel has several functions `{0}`, and which of them is meant can't be said")]
+    Ambiguous(String),
     /// What the kernel says of the attach point could not be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -62,7 +107,19 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
     match hook {
         Hook::TpBtf { .. } => tp_btf::attach(program),
         Hook::PerfTracepoint { category, name } => perf_tracepoint::attach(category, name, program, kernel),
-        other => Err(AttachError::NoTarget(other.mechanism().to_owned())),
+        Hook::Kprobe { function, offset, returns } => kprobe::attach(function, *offset, *returns, program),
+        Hook::Fentry { .. } => tp_btf::attach_function(program),
+        Hook::Uprobe { path, offset, returns, semaphore, pid } => {
+            let place = uprobe::Place { path, offset: *offset, returns: *returns, semaphore: *semaphore, pid: *pid };
+            uprobe::attach(&place, program)
+        }
+        Hook::PerfEvent { kind, config, period, frequency, every_cpu } => {
+            let event =
+                perf_event::Event { kind: *kind, config: *config, period: *period, frequency: *frequency, every_cpu: *every_cpu };
+            perf_event::attach(&event, program, kernel.possible_cpus())
+        }
+        // The host runs it: there is nothing to attach to.
+        Hook::Host(_) => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
     }
 }
 
@@ -84,68 +141,11 @@ pub fn detach(links: Vec<Link>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
-    use portcullis_ebpf::kernel::{Btf, Features, Function, UserFunction, UserProbe};
-
     use super::*;
     use crate::kernel::{
         sys::{Call, fake},
-        testing::null,
+        testing::{NoKernel, null},
     };
-
-    /// A kernel with one tracepoint.
-    struct Fixture;
-
-    impl Kernel for Fixture {
-        fn btf(&self) -> &Btf {
-            unreachable!("attaching asks for no types")
-        }
-
-        fn tracepoints(&self) -> Result<&[(String, String)], SourceError> {
-            unreachable!("attaching lists nothing")
-        }
-
-        fn tracepoint_format(&self, category: &str, name: &str) -> Result<Option<String>, SourceError> {
-            match (category, name) {
-                ("sched", "sched_switch") => Ok(Some("ID: 372\n".to_owned())),
-                ("sched", "broken") => Ok(Some("nonsense".to_owned())),
-                _ => Ok(None),
-            }
-        }
-
-        fn possible_cpus(&self) -> u32 {
-            1
-        }
-
-        fn features(&self) -> Features {
-            unreachable!("attaching asks for no features")
-        }
-
-        fn functions(&self) -> Result<&[Function], SourceError> {
-            unreachable!("attaching lists nothing")
-        }
-
-        fn user_binary(&self, _: &str) -> Result<String, SourceError> {
-            unreachable!("attaching looks for nothing")
-        }
-
-        fn user_functions(&self, _: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
-            unreachable!("attaching lists nothing")
-        }
-
-        fn user_probes(&self, _: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
-            unreachable!("attaching lists nothing")
-        }
-
-        fn symbol_address(&self, _: &str) -> Result<Option<u64>, SourceError> {
-            Ok(None)
-        }
-
-        fn cgroup_id(&self, _: &str) -> Result<Option<u64>, SourceError> {
-            unreachable!("attaching asks for no cgroup")
-        }
-    }
 
     fn perf(name: &str) -> Hook {
         Hook::PerfTracepoint { category: "sched".to_owned(), name: name.to_owned() }
@@ -170,7 +170,7 @@ mod tests {
             send.send(steps.clone()).unwrap();
             Some(Ok(0))
         });
-        let link = attach(&perf("sched_switch"), program.as_fd(), &Fixture).unwrap();
+        let link = attach(&perf("sched_switch"), program.as_fd(), &NoKernel::new()).unwrap();
         let (set, enable) = (aya_obj::generated::PERF_EVENT_IOC_SET_BPF.into(), aya_obj::generated::PERF_EVENT_IOC_ENABLE.into());
         assert_eq!(receive.try_iter().last().unwrap(), [372, set, enable]);
         detach(vec![link]);
@@ -182,7 +182,7 @@ mod tests {
         let check = |hook: Hook, errno: Errno, expect: &str| {
             let program = null();
             let _fake = fake::install(move |_| Some(Err(errno)));
-            assert_eq!(attach(&hook, program.as_fd(), &Fixture).unwrap_err().to_string(), expect);
+            assert_eq!(attach(&hook, program.as_fd(), &NoKernel::new()).unwrap_err().to_string(), expect);
         };
         check(perf("gone"), Errno::NOENT, "this kernel has no tracepoint `sched:gone`");
         check(perf("broken"), Errno::NOENT, "the format of the tracepoint sched:broken: no line begins with `ID:`");

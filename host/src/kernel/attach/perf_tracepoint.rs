@@ -18,5 +18,5 @@ pub(super) fn attach(category: &str, name: &str, program: BorrowedFd<'_>, kernel
     let event = sys::perf_event_open_tracepoint(format.id)?;
     sys::perf_event_set_bpf(event.as_fd(), program)?;
     sys::perf_event_enable(event.as_fd())?;
-    Ok(Link { _fd: event, slow: true })
+    Ok(Link::slow(event))
 }

@@ -1,10 +1,26 @@
-//! BTF-typed raw tracepoints: the tracepoint was named at the load.
+//! BTF-typed raw tracepoints, and functions of the kernel by their trampolines: what it is was named at the load.
 
 use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
 
 use super::{AttachError, Link};
 use crate::kernel::sys;
 
+/// Attaches to a raw tracepoint.
 pub(super) fn attach(program: BorrowedFd<'_>) -> Result<Link, AttachError> {
-    Ok(Link { _fd: sys::raw_tracepoint_open(program)?, slow: false })
+    Ok(Link::quick(sys::raw_tracepoint_open(program)?))
+}
+
+/// Attaches to a function.
+pub(super) fn attach_function(program: BorrowedFd<'_>) -> Result<Link, AttachError> {
+    let link = sys::raw_tracepoint_open(program).map_err(|error| match error.errno {
+        // Not every function that BTF describes can be entered: ftrace knows which.
+        Errno::NOENT | Errno::INVAL | Errno::OPNOTSUPP => AttachError::NoPlace { error },
+        // ENOTSUPP of the kernel's own, which has no name outside.
+        errno if errno.raw_os_error() == 524 => AttachError::NoTarget("BPF trampolines".to_owned()),
+        Errno::TOOBIG | Errno::BUSY => AttachError::Full { error },
+        _ => error.into(),
+    })?;
+    Ok(Link::quick(link))
 }

@@ -1,0 +1,169 @@
+//! What the running kernel can do: each is tried, none is told from a version.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya_obj::generated::{
+    bpf_attach_type, bpf_func_id, bpf_func_id::BPF_FUNC_ktime_get_boot_ns, bpf_func_id::BPF_FUNC_ktime_get_tai_ns, bpf_insn,
+    bpf_prog_type,
+};
+use portcullis_ebpf::kernel::{Btf, Features};
+use rustix::io::Errno;
+
+use super::{
+    attach::pmu,
+    sys::{self, Load},
+};
+
+/// A function that the kernel has for tests of trampolines (net/bpf/test_run.c), and others that most kernels have.
+const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
+
+/// Tries everything. Without the privilege to try, a kernel counts as able: what is attempted then says why it fails.
+pub(super) fn try_all(btf: &Btf) -> Features {
+    Features {
+        atomic_fetch: loads(&exchange()),
+        // These take maps and callbacks: whether they are there is what the kernel's own list of helpers says.
+        for_each_element: has_helper(btf, "BPF_FUNC_for_each_map_elem"),
+        lookup_percpu: has_helper(btf, "BPF_FUNC_map_lookup_percpu_elem"),
+        large_keys: possible(sys::create_hash(1024, 8)),
+        time_boot: loads(&calling(BPF_FUNC_ktime_get_boot_ns)),
+        time_tai: loads(&calling(BPF_FUNC_ktime_get_tai_ns)),
+        // Programs for uprobes have the same type: what a kernel without kprobes lacks is their source of events.
+        kprobe: pmu::find("kprobe").is_ok_and(|found| found.is_some()),
+        fentry: fentry(btf),
+        uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
+        // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
+        hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0)),
+        moments: moments(),
+    }
+}
+
+/// Whether the host can run a program itself.
+fn moments() -> bool {
+    match nothing() {
+        Ok(program) => sys::prog_test_run(program.as_fd()).is_ok(),
+        Err(error) => error.errno == Errno::PERM,
+    }
+}
+
+/// Whether an attempt succeeded, or was refused for want of privilege.
+fn possible(attempt: sys::Result<OwnedFd>) -> bool {
+    attempt.map_or_else(|error| error.errno == Errno::PERM, |_| true)
+}
+
+fn loads(insns: &[bpf_insn]) -> bool {
+    possible(load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, insns))
+}
+
+fn load(kind: bpf_prog_type, attach: Option<bpf_attach_type>, btf_id: u32, insns: &[bpf_insn]) -> sys::Result<OwnedFd> {
+    let load = Load { kind, attach, btf_id, btf_object: None, name: "pc_feature", insns };
+    let mut attempt = 1;
+    loop {
+        match sys::prog_load(&load, None) {
+            // A signal came in between.
+            Err(error) if error.errno == Errno::AGAIN && attempt < 5 => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+/// `enum bpf_func_id` is what programs that are built for several kernels look at, too.
+fn has_helper(btf: &Btf, name: &str) -> bool {
+    let helpers = btf.find_type("enum bpf_func_id").map(|t| btf.constants(t.base)).unwrap_or_default();
+    helpers.iter().any(|(helper, _)| *helper == name)
+}
+
+/// A trampoline is put at a function that hardly ever runs, and taken away.
+fn fentry(btf: &Btf) -> bool {
+    let Some(id) = FUNCTIONS.iter().find_map(|name| btf.function(name)) else { return false };
+    let kind = bpf_prog_type::BPF_PROG_TYPE_TRACING;
+    let program = load(kind, Some(bpf_attach_type::BPF_TRACE_FENTRY), id.number(), &[set_zero(0), EXIT]);
+    match program.and_then(|program| sys::raw_tracepoint_open(program.as_fd())) {
+        Ok(_) => true,
+        // A kernel may forbid trampolines to those, too, who may load anything else.
+        Err(error) => error.errno == Errno::PERM && nothing().is_err(),
+    }
+}
+
+/// `return 0` on no occasion.
+fn nothing() -> sys::Result<OwnedFd> {
+    load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, &[set_zero(0), EXIT])
+}
+
+const fn insn(code: u8, registers: u8, off: i16, imm: i32) -> bpf_insn {
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: aya_obj::generated::__BindgenBitfieldUnit::new([registers]), off, imm }
+}
+
+const EXIT: bpf_insn = insn(0x95, 0, 0, 0);
+
+/// `rN = 0`
+const fn set_zero(register: u8) -> bpf_insn {
+    insn(0xb7, register, 0, 0)
+}
+
+/// `return helper()`
+fn calling(helper: bpf_func_id) -> [bpf_insn; 2] {
+    [insn(0x85, 0, 0, helper as i32), EXIT]
+}
+
+/// `u64 x = 0; xchg(&x, 0); return 0`
+fn exchange() -> [bpf_insn; 5] {
+    // r10, the frame, is the destination, r1 the source.
+    let (frame_from_r1, exchange) = (0x1a, 0xe1);
+    [set_zero(1), insn(0x7b, frame_from_r1, -8, 0), insn(0xdb, frame_from_r1, -8, exchange), set_zero(0), EXIT]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use aya_obj::generated::bpf_cmd;
+
+    use super::*;
+    use portcullis_ebpf::Kernel as _;
+
+    use crate::kernel::{
+        sys::{Call, fake},
+        testing::NoKernel,
+    };
+
+    /// What the kernel refuses is not there; what it refuses to this user may be.
+    #[test]
+    fn refused() {
+        let check = |errno: Errno, expect: bool| {
+            let _fake = fake::install(move |_| Some(Err(errno)));
+            let found = try_all(NoKernel::new().btf());
+            assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai], [expect; 4]);
+            assert!(!found.for_each_element && !found.lookup_percpu && !found.fentry);
+        };
+        check(Errno::INVAL, false);
+        check(Errno::PERM, true);
+    }
+
+    /// Programs are tried, and one that a signal interrupts is tried again.
+    #[test]
+    fn tried() {
+        let mut loads = 0;
+        let _fake = fake::install(move |call| {
+            let Call::Bpf { cmd, .. } = call else { return Some(Err(Errno::NOENT)) };
+            loads += u32::from(*cmd == bpf_cmd::BPF_PROG_LOAD);
+            Some(if loads == 1 { Err(Errno::AGAIN) } else { Ok(fake::descriptor()) })
+        });
+        let found = try_all(NoKernel::new().btf());
+        assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai, found.moments], [true; 5]);
+        assert!(!found.hardware);
+    }
+
+    /// All attempts together take no more than a few milliseconds on this kernel, and leave nothing.
+    #[test]
+    fn this_kernel() {
+        let Some(_lock) = crate::kernel::testing::lock() else { return };
+        let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
+        let btf = Btf::parse(bytes).unwrap();
+        let before = crate::kernel::testing::kernel_objects();
+        let start = std::time::Instant::now();
+        let found = try_all(&btf);
+        let time = start.elapsed();
+        assert!(found.time_boot && found.atomic_fetch, "{found:?}");
+        assert!(time < std::time::Duration::from_millis(200), "{time:?} for {found:?}");
+        assert_eq!(crate::kernel::testing::kernel_objects(), before);
+    }
+}
