@@ -70,10 +70,10 @@ const KINDS: [&dyn Kind; 20] = [
     &span::TracepointSpan,
 ];
 
-/// How each kind is written.
+/// How each kind is written, and its names.
 #[cfg(test)]
-pub(crate) fn notations() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|kind| kind.notation())
+pub(crate) fn notations() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    KINDS.iter().map(|kind| (kind.notation(), kind.names()))
 }
 
 /// One attach point, with everything that the later passes need to know of it.

@@ -36,8 +36,7 @@ const MAX_LINEAR_BUCKETS: u32 = 1002;
 
 impl Checker<'_> {
     fn here_use(&self, map: &MapAccess) -> Use {
-        let end = map.keys.last().map_or(map.name.span.end, |key| key.span.end + 1);
-        Use { probe: self.spec.name.clone(), text: self.text(&(map.name.span.start..end)).to_owned() }
+        Use { probe: self.spec.name.clone(), text: self.text(&map.span).to_owned() }
     }
 
     /// The map's number and the key of one of its elements.
@@ -61,8 +60,7 @@ impl Checker<'_> {
             };
             let message = format!("`@{}` has {} here and {} elsewhere", map.name.name, list(&types), list(&known));
             let help = format!("probe \"{}\" has `{}`; all keys of a map are of the same types", first.probe, first.text);
-            let end = map.keys.last().map_or(map.name.span.end, |key| key.span.end);
-            return Err(self.error_help(&(map.name.span.start..end), message, help));
+            return Err(self.error_help(&map.span, message, help));
         }
         Ok((index, key))
     }

@@ -93,7 +93,7 @@ impl Checker<'_> {
         }
     }
 
-    fn builtin(&mut self, name: &str, span: &Range<usize>, half: Half) -> Result<Typed> {
+    pub(super) fn builtin(&mut self, name: &str, span: &Range<usize>, half: Half) -> Result<Typed> {
         if let Some(builtin) = BUILTINS.iter().find(|b| b.name == name) {
             if builtin.only == Only::Span && (self.target.entry.is_none() || half == Half::Entry) {
                 let message = format!("`{name}` is known at the exit of a span only, and {} is none", self.here(half));
@@ -125,8 +125,8 @@ impl Checker<'_> {
                 self.member_path(parent, &["tgid"], span)
             }
             "pcomm" => {
-                let parent = self.task_member(&["real_parent"], span)?;
-                self.member_path(parent, &["comm"], span)
+                let leader = self.task_member(&["group_leader"], span)?;
+                self.member_path(leader, &["comm"], span)
             }
             "ncpus" => {
                 let int = Int { size: 4, signed: false };

@@ -129,11 +129,14 @@ impl Checker<'_> {
             ("sizeof", [of]) => self.size_of(of, half),
             ("has_key", [map, keys @ ..]) => match &map.kind {
                 ExprKind::Map(map) => {
+                    let end = keys.last().map_or(map.span.end, |key| key.span.end);
                     let keys = map.keys.iter().chain(keys).cloned().collect();
-                    self.has_key(&MapAccess { keys, ..map.clone() })
+                    self.has_key(&MapAccess { keys, span: map.span.start..end, ..map.clone() })
                 }
                 _ => Err(self.error_help(&map.span, "`has_key` takes an element of a map", "`has_key(@m[k])`")),
             },
+            // As bpftrace allows: `pid()`.
+            (_, []) if super::builtins::names().any(|builtin| builtin == name) => self.builtin(name, span, half),
             _ => Err(self.no_such_call(function, arguments, span)),
         }
     }

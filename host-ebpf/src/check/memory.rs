@@ -89,9 +89,10 @@ impl Checker<'_> {
         let span = base.span.start..member.span.end;
         match self.expr(base, half)? {
             Typed::Object(object) => self.member_of(object, member, &span),
-            Typed::Int(_, typ) if typ.space.is_some() => {
-                let help = format!("write `->{}`", member.name);
-                Err(self.error_help(&member.span, format!("this is a pointer (`{}`)", typ.ctype), help))
+            // As bpftrace allows, for `->`.
+            Typed::Int(value, typ) if typ.space.is_some() => {
+                let object = self.target_of(value, &typ, &base.span)?;
+                self.member_of(object, member, &span)
             }
             other => {
                 let message = format!("{} has no members", other.describe());

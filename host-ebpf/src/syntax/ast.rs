@@ -86,8 +86,10 @@ pub struct TypeName {
 pub struct MapAccess {
     /// The name without the `@`; empty for the map `@`.
     pub name: Ident,
-    /// What stands in brackets.
+    /// What stands in brackets; of a tuple, its parts.
     pub keys: Vec<Expr>,
+    /// The bytes of all of it.
+    pub span: Range<usize>,
 }
 
 /// Operators with two operands.

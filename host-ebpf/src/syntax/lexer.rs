@@ -136,7 +136,8 @@ fn int(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
     {
         return Ok((Token::Int(value), length));
     }
-    let digits = word.replace('_', "");
+    // What C says of the width, which is 64 bits here whatever it says: 1UL.
+    let digits = word.trim_end_matches(['u', 'U', 'l', 'L']).replace('_', "");
     let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(hex) => (hex, 16),
         None if digits.len() > 1 && digits.starts_with('0') => (&digits[1..], 8),

@@ -222,9 +222,10 @@ impl Parser {
                     self.advance();
                     self.expect("(", "after `delete`")?;
                     let mut map = self.map()?;
-                    // Older notation: delete(@m, key).
+                    // Or delete(@m, key).
                     while self.eat(",") {
-                        map.keys.push(self.expr()?);
+                        self.key(&mut map.keys)?;
+                        map.span.end = self.last_end();
                     }
                     self.expect(")", "after the element")?;
                     StatementKind::Delete(map)
@@ -355,7 +356,7 @@ impl Parser {
     /// `for ($i : a..b) { ... }`
     fn range_loop(&mut self, start: usize) -> Result<Statement> {
         self.advance();
-        self.expect("(", "after `for`")?;
+        let parenthesis = self.eat("(");
         let variable = match self.peek().clone() {
             Token::Variable(name) => Ident { name, span: self.advance().span },
             other => {
@@ -367,7 +368,9 @@ impl Parser {
         let from = self.expr()?;
         self.expect("..", "after the range's begin")?;
         let to = self.expr()?;
-        self.expect(")", "after the range")?;
+        if parenthesis {
+            self.expect(")", "after the range")?;
+        }
         let span = start..self.last_end();
         let body = self.block()?;
         Ok(Statement { kind: StatementKind::For(variable, from, to, body), span })
@@ -383,15 +386,54 @@ impl Parser {
         let mut keys = Vec::new();
         if self.eat("[") {
             loop {
-                // A tuple is the same as its parts.
-                keys.push(self.expr()?);
+                self.key(&mut keys)?;
                 if !self.eat(",") {
                     break;
                 }
             }
             self.expect("]", "after the key")?;
         }
-        Ok(MapAccess { name, keys })
+        let span = name.span.start..self.last_end();
+        Ok(MapAccess { name, keys, span })
+    }
+
+    /// A part of a key, or several as a tuple: `(a, b)` is the same as `a, b`.
+    fn key(&mut self, keys: &mut Vec<Expr>) -> Result<()> {
+        if !self.begins_tuple() {
+            keys.push(self.expr()?);
+            return Ok(());
+        }
+        self.advance();
+        while !self.eat(")") {
+            self.nested(|p| p.key(keys))?;
+            if !self.eat(",") {
+                self.expect(")", "after the key")?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// At a `(`: there is a comma before it is closed, and nothing but the key's end behind.
+    fn begins_tuple(&self) -> bool {
+        if *self.peek() != Token::Mark("(") {
+            return false;
+        }
+        let (mut depth, mut comma) = (0_usize, false);
+        for (i, spanned) in self.tokens[self.at..].iter().enumerate() {
+            match spanned.token {
+                Token::Mark("(" | "[" | "{") => depth += 1,
+                Token::Mark(")" | "]" | "}") => depth = depth.saturating_sub(1),
+                Token::Mark(",") if depth == 1 => comma = true,
+                Token::Mark(";") | Token::End => return false,
+                _ => {}
+            }
+            if depth == 0 {
+                let next = self.tokens.get(self.at + i + 1).map(|next| &next.token);
+                return comma && matches!(next, Some(Token::Mark("," | ")" | "]")));
+            }
+        }
+        false
     }
 
     fn no_statement(&self, found: &Token) -> SyntaxError {
@@ -617,7 +659,7 @@ impl Parser {
                     self.expect(")", "after the arguments")?;
                     return Ok(Expr { kind, span: span.start..self.last_end() });
                 }
-                let arguments = self.arguments()?;
+                let arguments = self.arguments(name == "has_key")?;
                 let span = span.start..self.last_end();
                 let ident = Ident { span: span.start..span.start + name.len(), name };
                 return Ok(Expr { kind: ExprKind::Call(ident, arguments), span });
@@ -633,10 +675,15 @@ impl Parser {
         Ok(Expr { kind, span })
     }
 
-    fn arguments(&mut self) -> Result<Vec<Expr>> {
+    /// With `keys`, a tuple is its parts.
+    fn arguments(&mut self, keys: bool) -> Result<Vec<Expr>> {
         let mut out = Vec::new();
         while !self.eat(")") {
-            out.push(self.expr()?);
+            if keys {
+                self.key(&mut out)?;
+            } else {
+                out.push(self.expr()?);
+            }
             if !self.eat(",") {
                 self.expect(")", "after the arguments")?;
                 break;
