@@ -27,11 +27,11 @@ pub enum Counter {
     Matched,
     /// Span entries that can no longer be matched: there was no room, or the same thread entered again.
     Lost,
-    /// Map elements for which there was no room.
+    /// Map elements for which there was no room, and runs that found no room for what is larger than the stack.
     MapFull,
     /// Reads of memory that was not there.
     ReadFault,
-    /// Texts longer than what was kept.
+    /// Texts longer than what was kept, and loops that were left at their limit before they had ended by themselves.
     Truncated,
 }
 

@@ -306,8 +306,3 @@ fn endless_specs() {
     check(format!("$x = args{}", ".a".repeat(10_000)), "more than 256 operators in a row");
     check(format!("$x = {}1", "str(".repeat(10_000)), deep);
 }
-
-#[test]
-fn scratch_errors() {
-    check_file(Path::new("/tmp/new.spec"), false);
-}

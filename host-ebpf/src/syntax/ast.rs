@@ -161,7 +161,7 @@ pub enum StatementKind {
     /// `@m[k] = e;`; with an operator `@m[k] += e;`. `@m++` is `@m += 1`.
     AssignMap(MapAccess, Option<BinaryOp>, Expr),
     /// `let @m = lruhash(10000);`
-    Declare(Ident, Ident, u64),
+    Declare(Ident, Ident, Expr),
     /// `delete(@m[k]);`
     Delete(MapAccess),
     /// `clear(@m);`
