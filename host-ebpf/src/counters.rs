@@ -1,7 +1,7 @@
 //! The counters that programs keep, one block per CPU, and where each stands.
 //!
 //! They live in an array map of one element, mapped by the host, `cpus` blocks of [`Layout::stride`] bytes. Every counter is
-//! bumped at the one place that it tells of and none is computed from others, so that the equations of G6 can fail.
+//! bumped where that happens which it tells of and none is computed from others, so that the equations of G6 can fail.
 
 /// What is counted per probe. For a span, those without `Entry` in the name tell of its exit half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -249,7 +249,7 @@ fn garbled_specs() {
         random ^= random << 17;
         random as usize % below.max(1)
     };
-    for file in ["shapes.spec", "kinds.spec", "errors.spec", "listings.spec"] {
+    for file in ["shapes.spec", "kinds.spec", "maps.spec", "language.spec", "errors.spec", "listings.spec"] {
         for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
             let (specs, options) = parse(case.split_once(LINE).unwrap().0);
             for _ in 0..100 {

@@ -147,7 +147,7 @@ impl Checker<'_> {
         self.content(index, map, Content::Value, span)?;
         if let Some(op @ (BinaryOp::Add | BinaryOp::Subtract)) = op {
             let (mut value, typ) = self.int(value, Half::Here)?;
-            self.assigned_int(index, map, IntType { int: Int { size: 8, ..typ.int }, ..computed(U64) }, span)?;
+            self.assigned_int(index, map, computed(Int { size: 8, ..typ.int }), span)?;
             if op == BinaryOp::Subtract {
                 value = super::fold::unary(crate::syntax::ast::UnaryOp::Negate, value);
             }

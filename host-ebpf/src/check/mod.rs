@@ -91,6 +91,30 @@ pub(crate) fn check(
     kernel: &dyn Kernel,
     maps: &mut Maps,
 ) -> Result<(Body, Vec<Read>), Diagnostic> {
+    // What a variable holds at most may be said after it was read, in a loop: then all is checked again, knowing it.
+    let mut texts = Texts::new();
+    loop {
+        let (body, reads, wider) = check_once(spec, parsed, target, kernel, maps, &texts)?;
+        if wider.is_empty() {
+            return Ok((body, reads));
+        }
+        texts = wider;
+    }
+}
+
+/// Variables, and what text each holds at most.
+type Texts = Vec<(String, u32)>;
+
+/// The last is empty, or what each variable that holds text was found to hold at most, if for one of them that is more than was
+/// known when it was assigned first. That only ever grows, up to [`MAX_STACK_TEXT`].
+fn check_once(
+    spec: &ProbeSpec,
+    parsed: Parsed<'_>,
+    target: &Target,
+    kernel: &dyn Kernel,
+    maps: &mut Maps,
+    texts: &[(String, u32)],
+) -> Result<(Body, Vec<Read>, Texts)> {
     let mut checker = Checker {
         spec,
         target,
@@ -98,6 +122,8 @@ pub(crate) fn check(
         maps,
         part: Part::When,
         variables: Vec::new(),
+        texts,
+        wider: false,
         saves: Vec::new(),
         reads: Vec::new(),
         loops: 0,
@@ -113,7 +139,8 @@ pub(crate) fn check(
     body.key = checker.key()?;
     body.variables = checker.variables.iter().map(|variable| variable.text).collect();
     body.saves = checker.saves;
-    Ok((body, checker.reads))
+    let texts = checker.variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
+    Ok((body, checker.reads, texts.map(|variable| (variable.name, variable.text)).collect()))
 }
 
 struct Checker<'a> {
@@ -123,6 +150,10 @@ struct Checker<'a> {
     maps: &'a mut Maps,
     part: Part,
     variables: Vec<Variable>,
+    /// What each variable that holds text holds at most, as far as it is known from before.
+    texts: &'a [(String, u32)],
+    /// One was found to hold more.
+    wider: bool,
     saves: Vec<Save>,
     reads: Vec<Read>,
     /// How many loops are around this statement.
@@ -346,6 +377,8 @@ impl<'a> Checker<'a> {
     /// The variable's number, now of that type. One that holds text never holds an integer, nor the other way round.
     fn variable(&mut self, variable: &Ident, typ: IntType, text: u32) -> Result<usize> {
         let typ = IntType { int: Int { size: 8, ..typ.int }, ..typ };
+        let before = self.texts.iter().find(|(name, _)| *name == variable.name).map_or(0, |(_, text)| *text);
+        let text = if text > 0 { text.max(before) } else { 0 };
         let Some(index) = self.variables.iter().position(|v| v.name == variable.name) else {
             self.variables.push(Variable { name: variable.name.clone(), typ, text, unset: false });
             return Ok(self.variables.len() - 1);
@@ -357,6 +390,7 @@ impl<'a> Checker<'a> {
             return Err(self.error_help(&variable.span, message, "use another variable"));
         }
         known.typ = typ;
+        self.wider |= !known.unset && text > known.text;
         known.text = known.text.max(text);
         known.unset = false;
         Ok(index)
