@@ -147,6 +147,10 @@ impl Checker<'_> {
             }
             ("macaddr", [address]) => {
                 let bytes = self.bytes_at(address, Some(6), 6, span, half)?;
+                if bytes.length() != 6 {
+                    let message = format!("an address of a device has 6 bytes, and this has {}", bytes.length());
+                    return Err(self.error(&address.span, message));
+                }
                 Ok(Typed::Bytes(bytes, Naming::Mac, "u8[6]".to_owned()))
             }
             ("pton", [text]) => self.network_address(text),
@@ -346,14 +350,18 @@ impl Checker<'_> {
         Ok(Typed::Bytes(bytes, Naming::Plain, ctype))
     }
 
+    fn too_many(&self, size: u32, most: u32, span: &Range<usize>) -> Diagnostic {
+        let help = if most == MAX_TEXT { "say how many: `buf(x, 64)`" } else { "`buf(x)` takes bytes that are no address" };
+        self.error_help(span, format!("that is {size} bytes, and {most} is the most"), help)
+    }
+
     /// The bytes of an array or struct, or so many that a pointer points to.
     fn bytes_at(&mut self, from: &Expr, length: Option<u32>, most: u32, span: &Range<usize>, half: Half) -> Result<Bytes> {
         let (address, space, size) = match self.expr(from, half)? {
             Typed::Array(array) => {
                 let length = length.unwrap_or(array.size()).min(array.size());
                 if half == Half::Entry || length > most {
-                    let message = format!("that is {length} bytes, and {most} is the most");
-                    return Err(self.error_help(span, message, "say how many: `buf(x, 64)`"));
+                    return Err(self.too_many(length, most, span));
                 }
                 return Ok(Bytes::Context { offset: array.offset, length });
             }
@@ -382,8 +390,7 @@ impl Checker<'_> {
             (Some(length), _) => length,
             (None, Some(size)) if (1..=most).contains(&size) => size,
             (None, Some(size)) if size > most => {
-                let message = format!("that is {size} bytes, and {most} is the most");
-                return Err(self.error_help(span, message, "say how many: `buf(x, 64)`"));
+                return Err(self.too_many(size, most, span));
             }
             _ => return Err(self.error_help(span, "how many bytes that is, is not known", "say how many: `buf(x, 64)`")),
         };
@@ -395,7 +402,9 @@ impl Checker<'_> {
     fn address(&mut self, expr: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let bytes = match self.expr(expr, half)? {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
-            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => self.bytes_at(expr, None, 16, span, half)?,
+            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => {
+                self.bytes_at(expr, None, 16, span, half)?
+            }
             other => {
                 let message =
                     format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
