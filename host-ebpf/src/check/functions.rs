@@ -106,6 +106,17 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|(name, _)| *name)
 }
 
+/// The text in an array of bytes; with `keep`, as much of it. What is not kept whole is read as any text that may be longer.
+pub(super) fn array_text(address: Value, space: Space, size: u32, keep: Option<u32>) -> Typed {
+    let address = Box::new(address);
+    let keep = keep.map_or(size, |keep| keep.min(size)).min(MAX_TEXT);
+    let text = match keep < size {
+        true => Text::Pointer { pointer: address, space, keep },
+        false => Text::Array { address, space, size },
+    };
+    Typed::Text(text, format!("char[{keep}]"))
+}
+
 /// That a function does not take so many arguments.
 pub(super) fn other_count(name: &str, arguments: usize) -> String {
     match arguments {
@@ -257,10 +268,7 @@ impl Checker<'_> {
             Typed::Text(Text::DataLoc { offset, relative, .. }, _) => {
                 Ok(Typed::Text(Text::DataLoc { offset, relative, keep: limit }, ctype))
             }
-            Typed::Text(Text::Array { address, space, size }, _) => {
-                let size = length.map_or(size, |_| size.min(limit));
-                Ok(Typed::Text(Text::Array { address, space, size }, format!("char[{size}]")))
-            }
+            Typed::Text(Text::Array { address, space, size }, _) => Ok(array_text(*address, space, size, length.map(|_| limit))),
             Typed::Text(text, ctype) => Ok(Typed::Text(text, ctype)),
             // An array of bytes that is text: `u8 name[16]`.
             Typed::Object(object) => {
@@ -270,10 +278,7 @@ impl Checker<'_> {
                 let (value, _) = self.address_of(object);
                 self.reads(space, span);
                 Ok(match size {
-                    Some(size) if size > 0 => {
-                        let size = if length.is_some() { size.min(limit) } else { size.min(MAX_TEXT) };
-                        Typed::Text(Text::Array { address: Box::new(value), space, size }, format!("char[{size}]"))
-                    }
+                    Some(size) if size > 0 => array_text(value, space, size, length.map(|_| limit)),
                     _ => Typed::Text(Text::Pointer { pointer: Box::new(value), space, keep: limit }, ctype),
                 })
             }
