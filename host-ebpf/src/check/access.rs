@@ -55,7 +55,7 @@ const USAGES: [(&str, &str); 9] = [
 
 impl Checker<'_> {
     fn here_use(&self, span: &Range<usize>) -> Use {
-        Use { probe: self.spec.name.clone(), text: self.text(span).to_owned() }
+        Use { probe: self.spec.name.clone(), part: self.part, span: span.clone(), text: self.text(span).to_owned() }
     }
 
     /// The map's number and the key of one of its elements.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     attach::{Argument, ArgumentValue, ContextKind, Place, Site, Space},
-    diagnostic::{Diagnostic, suggest},
+    diagnostic::{Diagnostic, Part, suggest},
     kernel::btf::{Int, Named},
     needs::DataClass,
     syntax::ast::{BinaryOp, Expr, ExprKind, Ident, UnaryOp},
@@ -73,7 +73,11 @@ impl Checker<'_> {
             ExprKind::Arrow(base, member) => self.arrow(base, member, half),
             ExprKind::Index(base, index) => self.index(base, index, span, half),
             ExprKind::Map(_) if half == Half::Entry => {
-                Err(self.error_help(span, "a map is read where the body runs", "leave out the `entry.`"))
+                let help = match self.part {
+                    Part::Attach(_) => "a span's key is made of arguments and builtins",
+                    _ => "leave out the `entry.`",
+                };
+                Err(self.error_help(span, "a map is read where the body runs", help))
             }
             ExprKind::Map(map) => self.map_value(map),
             ExprKind::Cast(to, operand) => self.cast(to, operand, half),

@@ -3,6 +3,8 @@
 //! Probes are checked one after another, and a map can be read before the probe that assigns it was seen. So the check of all
 //! probes is repeated until it learns nothing new: types only ever widen.
 
+use std::ops::Range;
+
 use super::types::IntType;
 use crate::{
     aggregate::Content,
@@ -84,6 +86,9 @@ pub(super) enum ValueType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) probe: String,
+    pub(super) part: Part,
+    pub(super) span: Range<usize>,
+    /// What stands there.
     pub(super) text: String,
 }
 
@@ -137,17 +142,11 @@ impl Maps {
         let errors = unknown.filter_map(|map| {
             let first = map.unknown.as_ref()?;
             let spec = specs.iter().find(|spec| spec.name == first.probe)?;
-            // What reads it may stand in the predicate.
-            let (part, text) = match spec.when.as_deref().filter(|when| when.contains(&first.text)) {
-                Some(when) => (Part::When, when),
-                None => (Part::Body, spec.body.as_str()),
-            };
-            let at = text.find(&first.text).unwrap_or(0);
             Some(Diagnostic {
                 probe: first.probe.clone(),
-                part,
-                source_text: text.to_owned(),
-                span: at..at + first.text.len(),
+                part: first.part,
+                source_text: spec.text(first.part).to_owned(),
+                span: first.span.clone(),
                 message: format!("no probe gives `@{}` a value", map.name),
                 help: Some(match suggest(&map.name, self.all.iter().filter(has_value).map(|other| other.name.as_str())) {
                     Some(like) => format!("did you mean `@{like}`?"),

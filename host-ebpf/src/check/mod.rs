@@ -183,11 +183,7 @@ type Result<T, E = Diagnostic> = std::result::Result<T, E>;
 
 impl<'a> Checker<'a> {
     fn source_text(&self) -> &str {
-        match self.part {
-            Part::Attach(i) => self.spec.attach.get(i).map_or("", String::as_str),
-            Part::When => self.spec.when.as_deref().unwrap_or_default(),
-            _ => &self.spec.body,
-        }
+        self.spec.text(self.part)
     }
 
     fn text(&self, span: &Range<usize>) -> &str {

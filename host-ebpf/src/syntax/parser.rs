@@ -569,7 +569,12 @@ impl Parser {
                 }
                 continue;
             }
-            let name = self.ident("the name of a field")?;
+            let name = self.ident("the name of a field").map_err(|error| match self.peek() {
+                Token::Variable(name) | Token::Map(name) if !name.is_empty() => {
+                    error.help(format!("give it a name: `{name}: {}`", self.peek().describe().trim_matches('`')))
+                }
+                _ => error.help("fields are written `NAME: VALUE`"),
+            })?;
             let value = if self.eat(":") {
                 self.expr()?
             } else if matches!(self.peek(), Token::Mark("," | "}")) {
