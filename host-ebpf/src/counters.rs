@@ -1,7 +1,7 @@
 //! The counters that programs keep, one block per CPU, and where each stands.
 //!
 //! They live in an array map of one element, mapped by the host, `cpus` blocks of [`Layout::stride`] bytes. Every counter is
-//! bumped at the one place that it tells of and none is computed from others, so that the equations of G6 can fail.
+//! bumped where that happens which it tells of and none is computed from others, so that the equations of G6 can fail.
 
 /// What is counted per probe. For a span, those without `Entry` in the name tell of its exit half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,11 +27,11 @@ pub enum Counter {
     Matched,
     /// Span entries that can no longer be matched: there was no room, or the same thread entered again.
     Lost,
-    /// Map elements for which there was no room.
+    /// Map elements for which there was no room, and runs that found no room for what is larger than the stack.
     MapFull,
     /// Reads of memory that was not there.
     ReadFault,
-    /// Texts longer than what was kept.
+    /// Texts longer than what was kept, and loops that were left at their limit before they had ended by themselves.
     Truncated,
 }
 

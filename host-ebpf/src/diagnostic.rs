@@ -78,12 +78,12 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// The candidate most like `name`, if one is like enough to be what was meant.
+/// The candidate most like `name`, if one is like enough to be what was meant; of several, one that begins alike.
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(name, c), c))
         .filter(|(distance, c)| *distance <= (name.len().max(c.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, c)| (*distance, c.bytes().next() != name.bytes().next()))
         .map(|(_, c)| c)
 }

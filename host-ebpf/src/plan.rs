@@ -7,7 +7,7 @@ use crate::{
     check::ir::{Body, Field as Emitted, FieldValue, Save, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
-    record::{self, Field, Slot, Stream},
+    record::{self, Field, Naming, Slot, Stream},
 };
 
 /// The longest record, in bytes: offsets into it are immediate operands.
@@ -110,7 +110,12 @@ impl Plan {
         // A thread is in one system call at a time, and in any number of functions.
         let mut number = None;
         if let Some((key, _)) = &body.key {
-            span.parts = key.len() as u32;
+            let parts = key.len() as u32;
+            if span.parts != 0 && span.parts != parts {
+                let message = format!("the keys of the probe's spans have {} parts and {parts} parts", span.parts);
+                return Err(Unplanned { message, help: Some("make two probes of it".to_owned()), stream: None });
+            }
+            span.parts = parts;
         } else if several && syscall.is_none() {
             span.parts = 2;
             let all = self.targets.entry(probe).or_default();
@@ -192,9 +197,13 @@ impl Plan {
             }
             let common = common(field.slot, wanted).filter(|_| emitted.naming == field.naming);
             field.slot = common.ok_or_else(|| {
+                // What has a name is known by the function that says so.
+                let what = |ctype: &str, naming: Naming| naming.function().unwrap_or(ctype).to_owned();
                 let message = format!(
                     "the field `{}` of stream `{name}` is `{}` in one `emit` and `{}` in another",
-                    field.name, field.ctype, emitted.ctype
+                    field.name,
+                    what(&field.ctype, field.naming),
+                    what(&emitted.ctype, emitted.naming)
                 );
                 wrong(message, "each `emit` of a stream has the same fields; or give it another name")
             })?;

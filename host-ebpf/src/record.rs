@@ -64,6 +64,23 @@ pub enum Naming {
     Cgroup,
 }
 
+impl Naming {
+    /// The function of the language that says so; `None` for a plain value.
+    pub fn function(self) -> Option<&'static str> {
+        Some(match self {
+            Naming::Plain => return None,
+            Naming::Syscall => "syscall_name",
+            Naming::Signal => "signal_name",
+            Naming::Errno => "strerror",
+            Naming::Inet => "ntop",
+            Naming::Mac => "macaddr",
+            Naming::KernelSymbol => "ksym",
+            Naming::UserSymbol => "usym",
+            Naming::Cgroup => "cgroup_path",
+        })
+    }
+}
+
 /// Where a field stands in the record and how to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {

@@ -1,6 +1,9 @@
 //! What the compiler is given.
 
-use crate::counters::{Counter, StreamCounter};
+use crate::{
+    counters::{Counter, StreamCounter},
+    diagnostic::Part,
+};
 
 /// One probe as its plugin declares it. The texts are in the probe language.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,18 @@ pub struct ProbeSpec {
     pub body: String,
     /// An optional probe may be missing on this kernel.
     pub optional: bool,
+}
+
+impl ProbeSpec {
+    /// The text of one of its parts; empty for one that is not there.
+    pub(crate) fn text(&self, part: Part) -> &str {
+        match part {
+            Part::Name => &self.name,
+            Part::Attach(i) => self.attach.get(i).map_or("", String::as_str),
+            Part::When => self.when.as_deref().unwrap_or_default(),
+            Part::Body => &self.body,
+        }
+    }
 }
 
 /// Which tasks a plugin's probes see, apart from the host and its workers, which none ever sees.

@@ -167,33 +167,67 @@ fn listings() {
     check_file(&data("listings.spec"), true);
 }
 
-/// What the reference shows: blocks of `probe` compile, and blocks of `error` have the errors below their line of dashes.
+/// What the reference shows: blocks of `probe` compile, each line of a block of `points` as an attach point and each of a block of
+/// `bodies` as a body at the attach point of the last line `at POINT`; and blocks of `error` have the errors below their line of
+/// dashes. There are no other blocks.
 #[test]
 fn reference() {
-    let text = include_str!("../../docs/probe-language.md");
-    let mut blocks = 0;
-    for (kind, block) in text.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')) {
-        let (input, expected) = block.split_once(LINE).unwrap_or((block, ""));
-        let found = match kind {
-            "probe" | "error" => outcome(&format!("probe example\n{input}"), false),
-            _ => continue,
-        };
-        match kind {
-            "probe" => assert!(!found.starts_with("error"), "{input}{found}"),
-            _ => assert_eq!(found.strip_prefix("error: "), Some(expected), "{input}"),
+    let mut wrong = Vec::new();
+    let mut compiles = |spec: String| {
+        let found = outcome(&format!("probe example\n{spec}"), false);
+        if found.starts_with("error") {
+            wrong.push(format!("{spec}\n{found}"));
         }
-        blocks += 1;
+    };
+    let mut examples = 0;
+    for (kind, block) in reference_blocks() {
+        match kind {
+            "probe" => compiles(block.to_owned()),
+            "points" => block.lines().for_each(|point| compiles(format!("attach {point}\nbody return"))),
+            "bodies" => {
+                let mut at = "";
+                for line in block.lines() {
+                    match line.strip_prefix("at ") {
+                        Some(point) => at = point,
+                        None => compiles(format!("attach {at}\nbody {line}")),
+                    }
+                }
+            }
+            "error" => {
+                let (input, expected) = block.split_once(LINE).unwrap();
+                let found = outcome(&format!("probe example\n{input}"), false);
+                assert_eq!(found.strip_prefix("error: "), Some(expected), "{input}");
+            }
+            other => panic!("blocks of `{other}` are not tested"),
+        }
+        examples += block.lines().count();
     }
-    assert!(blocks > 10, "{blocks} blocks are not the whole reference");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(examples > 100, "{examples} lines are not the whole reference");
 }
 
-/// The reference has every builtin, and every kind of attach point.
+/// The blocks of code of the reference, each with its kind.
+fn reference_blocks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let text = include_str!("../../docs/probe-language.md");
+    text.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap())
+}
+
+/// The reference has every builtin, function and kind of attach point, and an example of each.
 #[test]
 fn reference_is_whole() {
     let text = include_str!("../../docs/probe-language.md");
-    let names = crate::check::names().chain(crate::attach::notations());
-    for name in names {
-        assert!(["`", ".", "("].iter().any(|end| text.contains(&format!("`{name}{end}"))), "{name}");
+    let lines: Vec<&str> = reference_blocks().filter(|(kind, _)| *kind != "error").flat_map(|(_, block)| block.lines()).collect();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for name in crate::check::names() {
+        assert!(["`", ".", "("].iter().any(|end| text.contains(&format!("`{name}{end}"))), "{name} is not said");
+        assert!(lines.iter().any(|line| line.split(|c| !is_word(c)).any(|word| word == name)), "{name} has no example");
+    }
+    for (notation, names) in crate::attach::notations() {
+        assert!(text.contains(&format!("`{notation}`")), "{notation} is not said");
+        for name in names {
+            let begins = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+            assert!(lines.iter().any(begins), "{name} has no example");
+        }
     }
 }
 
@@ -215,7 +249,7 @@ fn garbled_specs() {
         random ^= random << 17;
         random as usize % below.max(1)
     };
-    for file in ["shapes.spec", "kinds.spec", "errors.spec", "listings.spec"] {
+    for file in ["shapes.spec", "kinds.spec", "maps.spec", "language.spec", "errors.spec", "listings.spec"] {
         for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
             let (specs, options) = parse(case.split_once(LINE).unwrap().0);
             for _ in 0..100 {

@@ -121,7 +121,8 @@ enum Fate {
 pub fn check(kernel: &RunningKernel, directory: &Path) -> Column {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut column = Column { release, ..Column::default() };
-    let files = specs::read(directory);
+    let mut files = specs::read(directory);
+    files.push(specs::reference());
     let fates: Vec<Vec<Fate>> =
         files.iter().map(|file| file.cases.iter().map(|case| case_fate(kernel, file, case, &mut column)).collect()).collect();
     // The order of the table. Other groups of rows, of what else kernels differ in, come in here.

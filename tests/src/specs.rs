@@ -44,6 +44,35 @@ pub fn read(directory: &Path) -> Vec<File> {
     files
 }
 
+/// The examples of docs/probe-language.md. Its blocks are as the compiler's test `reference` says.
+pub fn reference() -> File {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/probe-language.md");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    File { name: "reference".to_owned(), cases: examples(&text) }
+}
+
+fn examples(text: &str) -> Vec<Case> {
+    let example = |spec: &str| Case { title: spec.replace('\n', " "), ..case(&format!("probe example\n{spec}")) };
+    let mut cases = Vec::new();
+    for (kind, block) in text.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')) {
+        match kind {
+            "probe" => cases.push(example(block.trim_end())),
+            "points" => cases.extend(block.lines().map(|point| example(&format!("attach {point}\nbody return")))),
+            "bodies" => {
+                let mut at = "";
+                for line in block.lines() {
+                    match line.strip_prefix("at ") {
+                        Some(point) => at = point,
+                        None => cases.push(example(&format!("attach {at}\nbody {line}"))),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    cases
+}
+
 fn walk(directory: &Path, prefix: &str, files: &mut Vec<File>) {
     let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the directory can be read").path()).collect();

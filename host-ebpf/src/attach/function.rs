@@ -61,6 +61,11 @@ pub(super) fn find(
             [] => {
                 let place = module.map(|m| format!(" in `{m}`")).unwrap_or_default();
                 let error = AttachError::missing(span, format!("this kernel has no function `{name}`{place} that can be traced"));
+                let elsewhere = all[from..].iter().take_while(|f| f.name == name).map(|f| f.module.as_deref().unwrap_or(KERNEL));
+                let elsewhere: Vec<&str> = elsewhere.collect();
+                if !elsewhere.is_empty() {
+                    return Err(error.help(format!("it is in `{}`", elsewhere.join("`, `"))));
+                }
                 let candidates = all.iter().filter(|f| in_module(&f.module)).map(|f| f.name.as_str());
                 // Suggesting looks at every function: tens of thousands, so only at those that begin alike.
                 let alike = candidates.filter(|c| c.as_bytes().first() == name.as_bytes().first());

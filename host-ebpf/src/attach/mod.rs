@@ -70,10 +70,10 @@ const KINDS: [&dyn Kind; 20] = [
     &span::TracepointSpan,
 ];
 
-/// How each kind is written.
+/// How each kind is written, and its names.
 #[cfg(test)]
-pub(crate) fn notations() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|kind| kind.notation())
+pub(crate) fn notations() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    KINDS.iter().map(|kind| (kind.notation(), kind.names()))
 }
 
 /// One attach point, with everything that the later passes need to know of it.
@@ -230,7 +230,7 @@ fn parts(text: &str) -> Vec<Range<usize>> {
     out
 }
 
-/// A number, decimal or, behind `0x`, hexadecimal.
+/// A number, decimal or, behind `0x`, hexadecimal; also `1e6`.
 fn number(text: &str) -> Option<u64> {
     let digits = |text: &str, radix| {
         // `from_str_radix` would take a sign.
@@ -238,7 +238,10 @@ fn number(text: &str) -> Option<u64> {
     };
     match text.strip_prefix("0x") {
         Some(text) => digits(text, 16),
-        None => digits(text, 10),
+        None => match text.split_once('e') {
+            Some((text, power)) => digits(text, 10)?.checked_mul(10_u64.checked_pow(u32::try_from(digits(power, 10)?).ok()?)?),
+            None => digits(text, 10),
+        },
     }
 }
 
@@ -377,6 +380,8 @@ fn select<'a>(
     let found: Vec<&str> = all.clone().filter(|name| glob::matches(pattern, name)).collect();
     if !found.is_empty() {
         Ok(found)
+    } else if pattern.is_empty() {
+        Err(AttachError::wrong(span, format!("the name of a {what}{place} belongs here")))
     } else if glob::is_pattern(pattern) {
         Err(AttachError::missing(span, format!("no {what}{place} fits `{pattern}`")))
     } else {

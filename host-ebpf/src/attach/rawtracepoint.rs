@@ -23,7 +23,10 @@ impl Kind for RawTracepoint {
             return Ok(vec![target(rest, kernel)]);
         }
         let all = kernel.btf().raw_tracepoints();
-        let names = select(rest, "raw tracepoint", "", 0, all.iter().copied())?;
+        let names = select(rest, "raw tracepoint", "", 0, all.iter().copied()).map_err(|error| match rest.split_once(':') {
+            Some((_, name)) => error.help(format!("without the module: `rawtracepoint:{name}`")),
+            None => error,
+        })?;
         Ok(names.into_iter().map(|name| target(name, kernel)).collect())
     }
 

@@ -114,6 +114,8 @@ impl Kind for TracepointSpan {
 
     fn expand(&self, rest: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
         let (pair, key) = match rest.find(KEY) {
+            // Without anything behind it.
+            None if rest.ends_with(KEY.trim_end()) => (rest, Some(key(rest, rest.len())?)),
             None => (rest, None),
             Some(at) => (&rest[..at], Some(key(rest, at + KEY.len())?)),
         };

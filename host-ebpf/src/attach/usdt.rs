@@ -53,6 +53,9 @@ impl Kind for Usdt {
             return Err(AttachError::missing(span, format!("no probe{of} in `{binary}` fits `{name}`")));
         }
         let error = AttachError::missing(span, format!("`{binary}` has no probe `{name}`{of}"));
+        if let Some(other) = ask("*", name)?.first() {
+            return Err(error.help(format!("it is of the provider `{}`", other.provider)));
+        }
         Err(error.help_name(name, ask("*", "*")?.iter().map(|p| p.name.as_str())))
     }
 

@@ -1,5 +1,7 @@
 //! Maps in statements and expressions.
 
+use std::ops::Range;
+
 use super::{
     Checker, Half, Result,
     ir::{Key, KeyPart, Stack, StatementKind, Text, Value},
@@ -8,9 +10,13 @@ use super::{
 };
 use crate::{
     aggregate::{Content, SeriesOf},
+    diagnostic::suggest,
     kernel::btf::Int,
     record::Naming,
-    syntax::ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+    syntax::{
+        WHOLE_MAP, WHOLE_MAP_HELP,
+        ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+    },
 };
 
 /// The kinds of map that can be declared, as bpftrace names them. A map of aggregations is per CPU whatever it is called.
@@ -34,10 +40,22 @@ const MAX_INTERVALS: u32 = 1_000;
 /// The most buckets that a linear histogram can have, as in bpftrace.
 const MAX_LINEAR_BUCKETS: u32 = 1002;
 
+/// How each aggregation is written.
+const USAGES: [(&str, &str); 9] = [
+    ("count", "count()"),
+    ("sum", "sum(x)"),
+    ("min", "min(x)"),
+    ("max", "max(x)"),
+    ("avg", "avg(x)"),
+    ("stats", "stats(x)"),
+    ("hist", "hist(x), hist(x, BITS)"),
+    ("lhist", "lhist(x, MIN, MAX, STEP)"),
+    ("tseries", "tseries(x, INTERVAL, INTERVALS), tseries(x, 1s, 60, \"avg\")"),
+];
+
 impl Checker<'_> {
-    fn here_use(&self, map: &MapAccess) -> Use {
-        let end = map.keys.last().map_or(map.name.span.end, |key| key.span.end + 1);
-        Use { probe: self.spec.name.clone(), text: self.text(&(map.name.span.start..end)).to_owned() }
+    fn here_use(&self, span: &Range<usize>) -> Use {
+        Use { probe: self.spec.name.clone(), part: self.part, span: span.clone(), text: self.text(span).to_owned() }
     }
 
     /// The map's number and the key of one of its elements.
@@ -53,7 +71,7 @@ impl Checker<'_> {
         if !self.kernel.features().large_keys {
             shorten(&mut key, &mut types);
         }
-        let here = self.here_use(map);
+        let here = self.here_use(&map.span);
         if let Err((known, first)) = self.maps.keys(index, &types, here) {
             let list = |keys: &[KeyType]| match keys {
                 [] => "no key".to_owned(),
@@ -61,8 +79,8 @@ impl Checker<'_> {
             };
             let message = format!("`@{}` has {} here and {} elsewhere", map.name.name, list(&types), list(&known));
             let help = format!("probe \"{}\" has `{}`; all keys of a map are of the same types", first.probe, first.text);
-            let end = map.keys.last().map_or(map.name.span.end, |key| key.span.end);
-            return Err(self.error_help(&(map.name.span.start..end), message, help));
+            let span = if map.keys.is_empty() { &map.name.span } else { &map.span };
+            return Err(self.error_help(span, message, help));
         }
         Ok((index, key))
     }
@@ -97,8 +115,9 @@ impl Checker<'_> {
         })
     }
 
-    fn content(&mut self, index: usize, map: &MapAccess, content: Content) -> Result<()> {
-        let here = self.here_use(map);
+    /// `span`: the statement.
+    fn content(&mut self, index: usize, map: &MapAccess, content: Content, span: &Range<usize>) -> Result<()> {
+        let here = self.here_use(span);
         let Err((known, first)) = self.maps.content(index, content, here) else { return Ok(()) };
         let name = |content: Content| match content {
             Content::Value => "an assigned value".to_owned(),
@@ -117,18 +136,18 @@ impl Checker<'_> {
         map: &MapAccess,
         op: Option<BinaryOp>,
         value: &Expr,
-        span: &std::ops::Range<usize>,
+        span: &Range<usize>,
     ) -> Result<StatementKind> {
         if let (None, ExprKind::Call(function, arguments)) = (op, &value.kind)
             && AGGREGATIONS.contains(&function.name.as_str())
         {
-            return self.aggregate(map, function, arguments, &value.span);
+            return self.aggregate(map, function, arguments, &value.span, span);
         }
         let (index, key) = self.element(map)?;
-        self.content(index, map, Content::Value)?;
+        self.content(index, map, Content::Value, span)?;
         if let Some(op @ (BinaryOp::Add | BinaryOp::Subtract)) = op {
             let (mut value, typ) = self.int(value, Half::Here)?;
-            self.assigned_int(index, map, IntType { int: Int { size: 8, ..typ.int }, ..computed(U64) })?;
+            self.assigned_int(index, map, computed(Int { size: 8, ..typ.int }), span)?;
             if op == BinaryOp::Subtract {
                 value = super::fold::unary(crate::syntax::ast::UnaryOp::Negate, value);
             }
@@ -145,14 +164,14 @@ impl Checker<'_> {
         };
         match self.expr(value, Half::Here)? {
             Typed::Int(value, typ) => {
-                self.assigned_int(index, map, typ)?;
+                self.assigned_int(index, map, typ, span)?;
                 Ok(StatementKind::Set { map: index, key, value })
             }
-            Typed::Text(text, _) => self.set_text(index, map, key, text, value),
-            Typed::Literal(bytes) => self.set_text(index, map, key, Text::Literal(bytes), value),
+            Typed::Text(text, _) => self.set_text((index, map), key, text, value, span),
+            Typed::Literal(bytes) => self.set_text((index, map), key, Text::Literal(bytes), value, span),
             Typed::Object(object) => {
                 let (value, typ) = self.address_of(object);
-                self.assigned_int(index, map, typ)?;
+                self.assigned_int(index, map, typ, span)?;
                 Ok(StatementKind::Set { map: index, key, value })
             }
             other => {
@@ -162,22 +181,36 @@ impl Checker<'_> {
         }
     }
 
-    fn set_text(&mut self, index: usize, map: &MapAccess, key: Key, text: Text, value: &Expr) -> Result<StatementKind> {
+    fn set_text(
+        &mut self,
+        (index, map): (usize, &MapAccess),
+        key: Key,
+        text: Text,
+        value: &Expr,
+        span: &Range<usize>,
+    ) -> Result<StatementKind> {
         let text = self.short(text, &value.span)?;
-        if !self.maps.value(index, ValueType::Text(text.capacity())) {
-            return Err(self.other_value(map, "text", "an integer"));
+        let here = self.here_use(span);
+        if !self.maps.value(index, ValueType::Text(text.capacity()), || here) {
+            return Err(self.other_value(index, map, "text", "an integer"));
         }
         Ok(StatementKind::SetText { map: index, key, value: text })
     }
 
-    fn assigned_int(&mut self, index: usize, map: &MapAccess, typ: IntType) -> Result<()> {
+    fn assigned_int(&mut self, index: usize, map: &MapAccess, typ: IntType, span: &Range<usize>) -> Result<()> {
         let typ = IntType { int: Int { size: 8, ..typ.int }, ..typ };
-        if self.maps.value(index, ValueType::Int(typ)) { Ok(()) } else { Err(self.other_value(map, "an integer", "text")) }
+        let here = self.here_use(span);
+        let fits = self.maps.value(index, ValueType::Int(typ), || here);
+        if fits { Ok(()) } else { Err(self.other_value(index, map, "an integer", "text")) }
     }
 
-    fn other_value(&self, map: &MapAccess, here: &str, elsewhere: &str) -> crate::Diagnostic {
+    fn other_value(&self, index: usize, map: &MapAccess, here: &str, elsewhere: &str) -> crate::Diagnostic {
         let message = format!("`@{}` is {here} here and {elsewhere} elsewhere", map.name.name);
-        self.error_help(&map.name.span, message, "all values of a map are of the same type; use another map")
+        let help = match &self.maps.all[index].valued {
+            Some(first) => format!("probe \"{}\" has `{}`; all values of a map are of one type", first.probe, first.text),
+            None => "all values of a map are of one type".to_owned(),
+        };
+        self.error_help(&map.name.span, message, help)
     }
 
     fn aggregate(
@@ -185,17 +218,13 @@ impl Checker<'_> {
         map: &MapAccess,
         function: &Ident,
         arguments: &[Expr],
-        span: &std::ops::Range<usize>,
+        span: &Range<usize>,
+        statement: &Range<usize>,
     ) -> Result<StatementKind> {
         let (index, key) = self.element(map)?;
         let name = function.name.as_str();
-        let usage = match name {
-            "count" => "count()",
-            "hist" => "hist(x), hist(x, BITS)",
-            "lhist" => "lhist(x, MIN, MAX, STEP)",
-            "tseries" => "tseries(x, INTERVAL, INTERVALS), tseries(x, 1s, 60, \"avg\")",
-            _ => "one value, as in sum(x)",
-        };
+        let usage = USAGES.iter().find(|(known, _)| *known == name).map_or("", |(_, usage)| usage);
+        let usage = format!("it is written {usage}");
         let fits = match name {
             "count" => arguments.is_empty(),
             "hist" => matches!(arguments.len(), 1 | 2),
@@ -204,8 +233,7 @@ impl Checker<'_> {
             _ => arguments.len() == 1,
         };
         if !fits {
-            let message = format!("`{name}` does not take {} arguments", arguments.len());
-            return Err(self.error_help(span, message, usage));
+            return Err(self.error_help(span, super::functions::other_count(name, arguments.len()), usage));
         }
         let (value, typ) = match arguments.first() {
             Some(value) => self.int(value, Half::Here)?,
@@ -213,14 +241,19 @@ impl Checker<'_> {
         };
         let mut constants = Vec::new();
         let mut of = SeriesOf::Last;
-        for argument in arguments.iter().skip(1) {
-            if let ("tseries", ExprKind::Text(text)) = (name, &argument.kind) {
-                match SERIES.iter().find(|(name, _)| name == text) {
+        for (i, argument) in arguments.iter().enumerate().skip(1) {
+            if ("tseries", 3) == (name, i) {
+                let text = self.literal(argument, "what a time series keeps")?;
+                match SERIES.iter().find(|(name, _)| *name == text) {
                     Some((_, series)) => of = *series,
                     None => {
                         let names: Vec<&str> = SERIES.iter().map(|(name, _)| *name).collect();
                         let message = format!("`{text}` is nothing that a time series keeps");
-                        return Err(self.error_help(&argument.span, message, format!("there are {}", names.join(", "))));
+                        let help = match suggest(&text, names.iter().copied()) {
+                            Some(like) => format!("did you mean `{like}`?"),
+                            None => format!("there are {}", names.join(", ")),
+                        };
+                        return Err(self.error_help(&argument.span, message, help));
                     }
                 }
                 continue;
@@ -239,19 +272,28 @@ impl Checker<'_> {
             ("stats", _) => Content::Stats,
             ("hist", bits) => match bits.first().copied().unwrap_or(0) {
                 bits @ 0..=5 => Content::Hist { bits: bits as u8 },
-                _ => return Err(self.error(span, "a power of two is parted by 0 to 5 bits")),
+                _ => {
+                    let at = arguments.get(1).map_or(span, |argument| &argument.span);
+                    return Err(self.error_help(
+                        at,
+                        "a power of two is parted by 0 to 5 bits",
+                        "0 is one bucket for each, 5 is 32",
+                    ));
+                }
             },
             ("tseries", &[interval, buckets]) => match (u64::try_from(interval), u32::try_from(buckets)) {
                 (Ok(interval @ 1..), Ok(buckets @ 1..=MAX_INTERVALS)) => Content::TimeSeries { interval, buckets, of },
                 _ => {
                     let message = format!("a time series has 1 to {MAX_INTERVALS} intervals of 1 ns at least");
-                    return Err(self.error_help(span, message, usage));
+                    let at = &arguments[if interval < 1 { 1 } else { 2 }].span;
+                    return Err(self.error_help(at, message, usage));
                 }
             },
             ("lhist", &[min, max, step]) => {
                 let content = Content::LinearHist { min, max, step };
                 if step <= 0 || max <= min {
-                    return Err(self.error_help(span, "the buckets go from a smaller to a larger value by steps above 0", usage));
+                    let at = if step <= 0 { arguments[3].span.clone() } else { arguments[1].span.start..arguments[2].span.end };
+                    return Err(self.error_help(&at, "the buckets go from a smaller to a larger value by steps above 0", usage));
                 }
                 if content.buckets().is_none_or(|buckets| buckets > MAX_LINEAR_BUCKETS) {
                     let message = format!("that is more than {} buckets", MAX_LINEAR_BUCKETS - 2);
@@ -261,7 +303,7 @@ impl Checker<'_> {
             }
             _ => return Err(self.error_help(span, format!("`{name}` takes other arguments"), usage)),
         };
-        self.content(index, map, content)?;
+        self.content(index, map, content, statement)?;
         if typ.int.signed && !matches!(value, Value::Const(_)) {
             self.maps.all[index].signed = true;
         }
@@ -269,33 +311,50 @@ impl Checker<'_> {
         Ok(StatementKind::Aggregate { map: index, key, value, series })
     }
 
-    pub(super) fn declare_map(&mut self, map: &Ident, kind: &Ident, size: u64) -> Result<()> {
+    pub(super) fn declare_map(&mut self, map: &Ident, kind: &Ident, size: &Expr, span: &Range<usize>) -> Result<()> {
         let Some((_, declared)) = KINDS.iter().find(|(name, _)| *name == kind.name) else {
             let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
             let message = format!("`{}` is no kind of map", kind.name);
-            return Err(self.error_help(&kind.span, message, format!("there are {}", names.join(", "))));
+            let help = match suggest(&kind.name, names.iter().copied()) {
+                Some(like) => format!("did you mean `{like}`?"),
+                None => format!("there are {}", names.join(", ")),
+            };
+            return Err(self.error_help(&kind.span, message, help));
         };
-        if size == 0 || size > MAX_ELEMENTS {
-            return Err(self.error(&kind.span, format!("a map has between 1 and {MAX_ELEMENTS} elements")));
-        }
+        let size = self.constant(size, "the number of elements", MAX_ELEMENTS as u32, Half::Here)?;
         let index = self.maps.index(&map.name);
-        let wanted = Some((*declared, size as u32));
-        let known = &mut self.maps.all[index].declared;
-        if known.is_some() && *known != wanted {
-            let message = format!("`@{}` is declared in another way elsewhere", map.name);
-            return Err(self.error_help(&map.span, message, "declare it once"));
+        let here = self.here_use(span);
+        match &self.maps.all[index].declared {
+            Some((kind, elements, first)) if (*kind, *elements) != (*declared, size) => {
+                let message = format!("`@{}` is declared in another way elsewhere", map.name);
+                let help = format!("probe \"{}\" has `{}`; declare it once", first.probe, first.text);
+                Err(self.error_help(&map.span, message, help))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.maps.all[index].declared = Some((*declared, size, here));
+                Ok(())
+            }
         }
-        *known = wanted;
-        Ok(())
     }
 
     pub(super) fn delete(&mut self, map: &MapAccess) -> Result<StatementKind> {
+        let index = self.maps.index(&map.name.name);
+        if map.keys.is_empty() && self.maps.all[index].keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) {
+            let help = format!("one element is `delete(@{}[key])`; {WHOLE_MAP_HELP}", map.name.name);
+            return Err(self.error_help(&map.span, WHOLE_MAP, help));
+        }
         let (index, key) = self.element(map)?;
+        self.is_read(index, map);
         let content = self.maps.all[index].content.as_ref().map(|(content, _)| *content);
         if key.is_empty() && content.is_some_and(|content| content != Content::Value) {
             let message =
                 format!("`@{}` is kept by each CPU for itself, and a program can't delete what others keep", map.name.name);
-            return Err(self.error_help(&map.name.span, message, "the plugin takes it by its import `maps`, and reads it so"));
+            return Err(self.error_help(
+                &map.name.span,
+                message,
+                "the plugin empties it, by `take` or `clear` of its import `maps`",
+            ));
         }
         Ok(StatementKind::Delete { map: index, key })
     }
@@ -316,16 +375,22 @@ impl Checker<'_> {
             Some(ValueType::Int(typ)) => Ok(Typed::Int(Value::Element(index, key), typ)),
             Some(ValueType::Text(keep)) => Ok(Typed::Text(Text::Element { map: index, key, keep }, format!("char[{keep}]"))),
             None => {
-                // A later probe may say; the next pass knows.
-                let here = self.here_use(map);
-                self.maps.all[index].unknown = Some(here);
+                self.is_read(index, map);
                 Ok(Typed::Int(Value::Element(index, key), computed(S64)))
             }
         }
     }
 
+    /// A later probe may say what the map's values are; the next pass knows.
+    fn is_read(&mut self, index: usize, map: &MapAccess) {
+        if self.maps.all[index].unknown.is_none() {
+            self.maps.all[index].unknown = Some(self.here_use(&map.span));
+        }
+    }
+
     pub(super) fn has_key(&mut self, map: &MapAccess) -> Result<Typed> {
         let (index, key) = self.element(map)?;
+        self.is_read(index, map);
         Ok(Typed::Int(Value::HasKey(index, key), IntType { naming: Naming::Plain, ..computed(super::types::BOOL) }))
     }
 }

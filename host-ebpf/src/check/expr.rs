@@ -10,12 +10,21 @@ use super::{
     types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
-    attach::{Argument, ArgumentValue, ContextKind, Place, Space},
-    diagnostic::{Diagnostic, suggest},
-    kernel::btf::Int,
+    attach::{Argument, ArgumentValue, ContextKind, Place, Site, Space},
+    diagnostic::{Diagnostic, Part, suggest},
+    kernel::btf::{Int, Named},
     needs::DataClass,
     syntax::ast::{BinaryOp, Expr, ExprKind, Ident, UnaryOp},
 };
+
+/// What bpftrace has and this language has not, or has in another way.
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("usermode", "where there are registers: `(reg(\"cs\") & 3) == 3`"),
+    ("username", "`uid` is the user's number; the plugin may know its name"),
+    ("cpid", "a run with a command sees the command and its children alone"),
+    ("has_cpid", "a run with a command sees the command and its children alone"),
+    ("ctx", "there are no iterators"),
+];
 
 impl Checker<'_> {
     /// An expression that must be an integer.
@@ -23,10 +32,19 @@ impl Checker<'_> {
         match self.expr(expr, half)? {
             Typed::Int(value, typ) => Ok((value, typ)),
             Typed::Object(object) => Ok(self.address_of(object)),
-            Typed::Text(..) | Typed::Literal(_) => {
-                Err(self.error_help(&expr.span, "an integer is needed here, and this is text", "compare text with `==` or `!=`"))
-            }
             other => Err(self.error(&expr.span, format!("an integer is needed here, and this is {}", other.describe()))),
+        }
+    }
+
+    /// One whose truth is asked.
+    pub(super) fn condition(&mut self, expr: &Expr, half: Half) -> Result<Value> {
+        match self.expr(expr, half)? {
+            Typed::Int(value, _) => Ok(value),
+            Typed::Text(..) | Typed::Literal(_) => {
+                let help = "compare text with `==` or `!=`";
+                Err(self.error_help(&expr.span, "a condition is an integer, and this is text", help))
+            }
+            other => Err(self.error(&expr.span, format!("a condition is an integer, and this is {}", other.describe()))),
         }
     }
 
@@ -55,7 +73,11 @@ impl Checker<'_> {
             ExprKind::Arrow(base, member) => self.arrow(base, member, half),
             ExprKind::Index(base, index) => self.index(base, index, span, half),
             ExprKind::Map(_) if half == Half::Entry => {
-                Err(self.error_help(span, "a map is read where the body runs", "leave out the `entry.`"))
+                let help = match self.part {
+                    Part::Attach(_) => "a span's key is made of arguments and builtins",
+                    _ => "leave out the `entry.`",
+                };
+                Err(self.error_help(span, "a map is read where the body runs", help))
             }
             ExprKind::Map(map) => self.map_value(map),
             ExprKind::Cast(to, operand) => self.cast(to, operand, half),
@@ -77,6 +99,13 @@ impl Checker<'_> {
                 }
                 None => Err(self.error_help(&operand.span, "this is nowhere in memory", "`&` takes a member: `&$p->field`")),
             },
+            ExprKind::Unary(UnaryOp::Not, operand) => {
+                Ok(Typed::Int(fold::unary(UnaryOp::Not, self.condition(operand, half)?), computed(BOOL)))
+            }
+            ExprKind::Binary(op @ (BinaryOp::And | BinaryOp::Or), left, right) => {
+                let (left, right) = (self.condition(left, half)?, self.condition(right, half)?);
+                Ok(Typed::Int(fold::binary(*op, false, left, right), computed(BOOL)))
+            }
             ExprKind::Unary(op, operand) => {
                 let (value, typ) = self.int(operand, half)?;
                 let literal = matches!(value, Value::Const(_));
@@ -93,9 +122,13 @@ impl Checker<'_> {
         }
     }
 
-    fn builtin(&mut self, name: &str, span: &Range<usize>, half: Half) -> Result<Typed> {
+    pub(super) fn builtin(&mut self, name: &str, span: &Range<usize>, half: Half) -> Result<Typed> {
         if let Some(builtin) = BUILTINS.iter().find(|b| b.name == name) {
             if builtin.only == Only::Span && (self.target.entry.is_none() || half == Half::Entry) {
+                if half == Half::Entry {
+                    let message = format!("`{name}` is known at the exit of a span only");
+                    return Err(self.error_help(span, message, "leave out the `entry.`"));
+                }
                 let message = format!("`{name}` is known at the exit of a span only, and {} is none", self.here(half));
                 return Err(self.error_help(span, message, "attach to `span:KIND:TARGET`"));
             }
@@ -106,11 +139,14 @@ impl Checker<'_> {
             "retval" => {
                 let Some(retval) = self.site(half).retval.clone() else {
                     let message = format!("nothing returns at {}", self.here(half));
-                    return Err(self.error_help(
-                        span,
-                        message,
-                        "`retval` is known at `span:...` and at `tracepoint:syscalls:sys_exit_*`",
-                    ));
+                    let help = match half {
+                        Half::Entry => "leave out the `entry.`",
+                        Half::Here => {
+                            "`retval` is known where something returns: `span:...`, `kretprobe`, `fexit`, `uretprobe`, \
+                             `tracepoint:syscalls:sys_exit_*`"
+                        }
+                    };
+                    return Err(self.error_help(span, message, help));
                 };
                 self.read(DataClass::Arguments, span);
                 self.argument(&retval, span, half)
@@ -125,8 +161,8 @@ impl Checker<'_> {
                 self.member_path(parent, &["tgid"], span)
             }
             "pcomm" => {
-                let parent = self.task_member(&["real_parent"], span)?;
-                self.member_path(parent, &["comm"], span)
+                let leader = self.task_member(&["group_leader"], span)?;
+                self.member_path(leader, &["comm"], span)
             }
             "ncpus" => {
                 let int = Int { size: 4, signed: false };
@@ -156,12 +192,13 @@ impl Checker<'_> {
                 "`entry` alone is no value",
                 "name what was at the entry: `entry.args.NAME`, `entry.cpu`",
             )),
+            "true" | "false" => Ok(Typed::Int(Value::Const(u64::from(name == "true")), computed(BOOL))),
             _ => match self.types().enum_constant(name) {
                 Some(constant) => {
                     let typ = IntType::new(constant.int, self.types().ctype(constant.id));
                     Ok(Typed::Int(Value::Const(constant.value), typ))
                 }
-                None => Err(self.unknown(name, span)),
+                None => Err(self.unknown(name, span, half)),
             },
         }
     }
@@ -188,8 +225,7 @@ impl Checker<'_> {
     }
 
     fn choose(&mut self, condition: &Expr, then: &Expr, otherwise: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
-        let (condition, ..) = self.int(condition, half)?;
-        let condition = Box::new(condition);
+        let condition = Box::new(self.condition(condition, half)?);
         match (self.expr(then, half)?, self.expr(otherwise, half)?) {
             (Typed::Int(a, at), Typed::Int(b, bt)) => {
                 let signed = common_sign((&a, at.int), (&b, bt.int));
@@ -213,23 +249,47 @@ impl Checker<'_> {
         }
     }
 
-    fn unknown(&self, name: &str, span: &Range<usize>) -> Diagnostic {
-        let error = self.error(span, format!("`{name}` is not known"));
-        let help = match suggest(name, builtins::names()) {
-            Some(like) => format!("did you mean `{like}`?"),
-            None if self.site(Half::Here).arguments.iter().any(|a| a.name == name) => format!("did you mean `args.{name}`?"),
-            None if functions::names().any(|f| f == name) => format!("it is a function: `{name}(...)`"),
-            None => format!("there are {}", builtins::names().collect::<Vec<_>>().join(", ")),
+    fn unknown(&self, name: &str, span: &Range<usize>, half: Half) -> Diagnostic {
+        let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, help)| (*help).to_owned());
+        let has = |site: &Site| site.arguments.iter().any(|a| a.name == name);
+        let entry = self.target.entry.as_ref().filter(|_| half == Half::Entry || !has(self.site(Half::Here)));
+        let help = if let Some(help) = elsewhere {
+            help
+        } else if entry.is_some_and(has) {
+            format!("did you mean `entry.args.{name}`?")
+        } else if has(self.site(half)) {
+            format!("did you mean `args.{name}`?")
+        } else if functions::names().any(|f| f == name) {
+            format!("it is a function: `{name}(...)`")
+        } else if super::access::AGGREGATIONS.contains(&name) {
+            format!("it is assigned to a map: `@m = {name}(...)`")
+        } else if self.types().find_type(&format!("struct {name}")).is_some() {
+            format!("did you mean `struct {name}`?")
+        } else if let Some(like) = suggest(name, builtins::names()).or_else(|| self.constant_like(name)) {
+            format!("did you mean `{like}`?")
+        } else {
+            format!("there are {}, and the constants of this kernel's enums", builtins::names().collect::<Vec<_>>().join(", "))
         };
-        Diagnostic { help: Some(help), ..error }
+        self.error_help(span, format!("`{name}` is not known"), help)
+    }
+
+    /// A constant of an enum that is like the name. Only those that begin alike are looked at: there are tens of thousands.
+    fn constant_like(&self, name: &str) -> Option<&str> {
+        let begin: String = name.chars().take(3).collect();
+        suggest(name, self.types().names("vmlinux", Named::Constant, |constant| constant.starts_with(&begin)))
     }
 
     fn arguments_help(&self, half: Half) -> String {
-        let names: Vec<&str> = self.site(half).arguments.iter().map(|a| a.name.as_str()).collect();
-        if names.is_empty() {
-            format!("{} has no arguments", self.here(half))
+        let (site, here) = (self.site(half), self.here(half));
+        let names: Vec<&str> = site.arguments.iter().map(|a| a.name.as_str()).collect();
+        if !names.is_empty() {
+            format!("{here} has {}", names.join(", "))
+        } else if let Some(last) = site.positional.len().checked_sub(1) {
+            format!("{here} has no names for its arguments: they are `arg0` to `arg{last}`")
+        } else if site.retval.is_some() && self.target.entry.is_none() {
+            "where a function returns its arguments are gone: a `span:` has them, as `entry.args.NAME`".to_owned()
         } else {
-            format!("{} has {}", self.here(half), names.join(", "))
+            format!("{here} has no arguments")
         }
     }
 
@@ -265,7 +325,7 @@ impl Checker<'_> {
             Typed::Literal(bytes) => Ok(Typed::Literal(bytes)),
             other => {
                 let message = format!("a span keeps integers and text from its entry, and this is {}", other.describe());
-                Err(self.error_help(span, message, "a stack can be taken at the exit, or kept in a map: `@m[tid] = ...`"))
+                Err(self.error_help(span, message, "a probe of its own can record it at the entry, with `tid`"))
             }
         }
     }
@@ -345,17 +405,19 @@ impl Checker<'_> {
             (Typed::Text(a, _), Typed::Text(b, _)) => return self.same_text(op, a, b, span),
             (Typed::Int(lv, lt), Typed::Object(object)) => ((lv, lt), self.address_of(object)),
             (Typed::Object(object), Typed::Int(rv, rt)) => (self.address_of(object), (rv, rt)),
-            (Typed::Int(..), _) => {
-                return Err(
-                    self.error(&right.span, format!("`{}` has an integer on its left and text on its right", op.as_str()))
-                );
+            (Typed::Literal(l), Typed::Literal(r)) => {
+                let equal = equality(op).ok_or_else(|| self.no_text(op, span))?;
+                return Ok(Typed::Int(Value::Const(u64::from((l == r) == equal)), computed(BOOL)));
             }
-            (_, Typed::Int(..)) => {
-                return Err(
-                    self.error(&right.span, format!("`{}` has text on its left and an integer on its right", op.as_str()))
-                );
+            (l, r) => {
+                let text = |typed: &Typed| matches!(typed, Typed::Text(..) | Typed::Literal(_));
+                let message = format!("`{}` has {} on its left and {} on its right", op.as_str(), l.describe(), r.describe());
+                let help = (text(&l) != text(&r)).then(|| match equality(op) {
+                    Some(_) => "text is compared with text: `comm == \"cat\"`, `str(x) == \"cat\"`".to_owned(),
+                    None => "text is not computed with; `strlen(x)` is how long it is".to_owned(),
+                });
+                return Err(Diagnostic { help, ..self.error(span, message) });
             }
-            _ => return Err(self.error_help(span, "text is compared with a string only", "`comm == \"cat\"`")),
         };
         match (op, &rv) {
             (BinaryOp::Divide | BinaryOp::Remainder, Value::Const(0)) => {
@@ -410,15 +472,12 @@ impl Checker<'_> {
         }
     }
 
+    fn no_text(&self, op: BinaryOp, span: &Range<usize>) -> Diagnostic {
+        self.error_help(span, format!("`{}` does not work on text", op.as_str()), "compare text with `==` or `!=`")
+    }
+
     fn same_text(&self, op: BinaryOp, left: Text, right: Text, span: &Range<usize>) -> Result<Typed> {
-        let equal = match op {
-            BinaryOp::Equal => true,
-            BinaryOp::NotEqual => false,
-            _ => {
-                let message = format!("`{}` does not work on text", op.as_str());
-                return Err(self.error_help(span, message, "compare text with `==` or `!=`"));
-            }
-        };
+        let equal = equality(op).ok_or_else(|| self.no_text(op, span))?;
         let (left, right) = (self.short(left, span)?, self.short(right, span)?);
         Ok(Typed::Int(Value::SameText { left, right, equal }, computed(BOOL)))
     }
@@ -431,17 +490,7 @@ impl Checker<'_> {
         span: &Range<usize>,
         at: &Range<usize>,
     ) -> Result<Typed> {
-        let equal = match op {
-            BinaryOp::Equal => true,
-            BinaryOp::NotEqual => false,
-            _ => {
-                return Err(self.error_help(
-                    span,
-                    format!("`{}` does not work on text", op.as_str()),
-                    "compare text with `==` or `!=`",
-                ));
-            }
-        };
+        let equal = equality(op).ok_or_else(|| self.no_text(op, span))?;
         // The command's name ends with a NUL byte.
         let most = if text == Text::Comm { ir::COMM_SIZE as usize - 1 } else { MAX_LITERAL.min(text.capacity() as usize) };
         if literal.len() > most {
@@ -459,5 +508,14 @@ impl Checker<'_> {
             text => text,
         };
         Ok(Typed::Int(Value::TextIs { text, literal, equal, whole: true }, computed(BOOL)))
+    }
+}
+
+/// Of the two operators that compare text: whether it is asked to be the same.
+fn equality(op: BinaryOp) -> Option<bool> {
+    match op {
+        BinaryOp::Equal => Some(true),
+        BinaryOp::NotEqual => Some(false),
+        _ => None,
     }
 }

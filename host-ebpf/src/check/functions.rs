@@ -17,7 +17,10 @@ use crate::{
     },
     needs::DataClass,
     record::Naming,
-    syntax::ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+    syntax::{
+        WHOLE_MAP_HELP,
+        ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+    },
 };
 
 /// The most frames of a stack that are kept (`PERF_MAX_STACK_DEPTH`, include/uapi/linux/perf_event.h), and how many are without a word.
@@ -30,7 +33,7 @@ const FUNCTIONS: [(&str, &str); 31] = [
     ("bswap", "bswap(x)"),
     ("buf", "buf(pointer, LENGTH), buf(array)"),
     ("cgroup_path", "cgroup_path(cgroup)"),
-    ("cgroupid", "cgroupid(\"/system.slice\")"),
+    ("cgroupid", "cgroupid(\"/sys/fs/cgroup/system.slice\")"),
     ("has_key", "has_key(@m[k]), has_key(@m, k)"),
     ("is_err", "is_err(pointer)"),
     ("kaddr", "kaddr(\"jiffies_64\")"),
@@ -62,9 +65,65 @@ const FUNCTIONS: [(&str, &str); 31] = [
     ("delete", "delete(@m[k])"),
 ];
 
+/// What bpftrace has and this language has not, or has in another way.
+const ELSEWHERE: [(&str, &str); 29] = [
+    ("printf", SHOWN),
+    ("print", SHOWN),
+    ("time", SHOWN),
+    ("strftime", SHOWN),
+    ("join", SHOWN),
+    ("exit", SHOWN),
+    ("cat", "no probe reads files or starts programs"),
+    ("system", "no probe reads files or starts programs"),
+    ("clear", WHOLE_MAP_HELP),
+    ("zero", WHOLE_MAP_HELP),
+    ("len", "a program can't count the elements of a map; the plugin does, by its import `maps`"),
+    ("delete", "it is a statement, without a value: `delete(@m[k]);`"),
+    ("find", "`has_key(@m, k)` says whether it is there, `@m[k]` what it is"),
+    ("getopt", "a plugin has its `config`"),
+    ("path", "`str(file->f_path.dentry->d_name.name)` is the last part of a path"),
+    ("uaddr", "addresses in programs can't be found by name; `kaddr` is for the kernel"),
+    ("percpu_kaddr", "what each CPU has for itself can't be found by name"),
+    ("strstr", "`strcontains(text, \"needle\")` says whether it is there"),
+    ("globmatch", "`strcontains(text, \"needle\")`, or `strncmp(text, \"begin\", LENGTH)`"),
+    ("memcmp", "text compares by `==`; bytes can be a key: `@m[buf(x, 16)]`"),
+    ("strcap", "`sizeof(x)`"),
+    ("signal", UNTOUCHED),
+    ("signal_thread", UNTOUCHED),
+    ("override", UNTOUCHED),
+    ("skboutput", "`buf` records bytes; the plugin writes files, where the bundle grants it"),
+    ("errorf", SHOWN),
+    ("warnf", SHOWN),
+    ("assert", SHOWN),
+    ("unwatch", "there are no watchpoints"),
+];
+
+const SHOWN: &str = "a probe records, its plugin shows: `emit` what is to be shown. `portcullis trace` has `printf`, `print`, `time`, `join`, `exit`";
+const UNTOUCHED: &str = "nothing here changes what is traced";
+
 /// The names of all functions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|(name, _)| *name)
+}
+
+/// The text in an array of bytes; with `keep`, as much of it. What is not kept whole is read as any text that may be longer.
+pub(super) fn array_text(address: Value, space: Space, size: u32, keep: Option<u32>) -> Typed {
+    let address = Box::new(address);
+    let keep = keep.map_or(size, |keep| keep.min(size)).min(MAX_TEXT);
+    let text = match keep < size {
+        true => Text::Pointer { pointer: address, space, keep },
+        false => Text::Array { address, space, size },
+    };
+    Typed::Text(text, format!("char[{keep}]"))
+}
+
+/// That a function does not take so many arguments.
+pub(super) fn other_count(name: &str, arguments: usize) -> String {
+    match arguments {
+        0 => format!("`{name}` takes arguments"),
+        1 => format!("`{name}` does not take 1 argument"),
+        n => format!("`{name}` does not take {n} arguments"),
+    }
 }
 
 impl Checker<'_> {
@@ -99,6 +158,10 @@ impl Checker<'_> {
             }
             ("macaddr", [address]) => {
                 let bytes = self.bytes_at(address, Some(6), 6, span, half)?;
+                if bytes.length() != 6 {
+                    let message = format!("an address of a device has 6 bytes, and this has {}", bytes.length());
+                    return Err(self.error(&address.span, message));
+                }
                 Ok(Typed::Bytes(bytes, Naming::Mac, "u8[6]".to_owned()))
             }
             ("pton", [text]) => self.network_address(text),
@@ -129,37 +192,40 @@ impl Checker<'_> {
             ("sizeof", [of]) => self.size_of(of, half),
             ("has_key", [map, keys @ ..]) => match &map.kind {
                 ExprKind::Map(map) => {
+                    let end = keys.last().map_or(map.span.end, |key| key.span.end);
                     let keys = map.keys.iter().chain(keys).cloned().collect();
-                    self.has_key(&MapAccess { keys, ..map.clone() })
+                    self.has_key(&MapAccess { keys, span: map.span.start..end, ..map.clone() })
                 }
                 _ => Err(self.error_help(&map.span, "`has_key` takes an element of a map", "`has_key(@m[k])`")),
             },
+            // As bpftrace allows: `pid()`.
+            (_, []) if super::builtins::names().any(|builtin| builtin == name) => self.builtin(name, span, half),
             _ => Err(self.no_such_call(function, arguments, span)),
         }
     }
 
     fn no_such_call(&self, function: &Ident, arguments: &[Expr], span: &Range<usize>) -> Diagnostic {
         let name = function.name.as_str();
+        let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, help)| *help);
+        if name == "delete" {
+            return self.error_help(&function.span, "`delete` is no value", elsewhere.unwrap_or_default());
+        }
         if let Some((_, usage)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
-            let message = match arguments.len() {
-                1 => format!("`{name}` does not take 1 argument"),
-                n => format!("`{name}` does not take {n} arguments"),
-            };
-            return self.error_help(span, message, format!("it is written {usage}"));
+            return self.error_help(span, other_count(name, arguments.len()), format!("it is written {usage}"));
         }
         if super::access::AGGREGATIONS.contains(&name) {
             let help = format!("it is assigned to a map: `@m = {name}(...)`");
             return self.error_help(&function.span, format!("`{name}` is no value by itself"), help);
         }
-        let error = self.error(&function.span, format!("there is no function `{name}`"));
-        let help = match (suggest(name, names()), name) {
-            (_, "printf" | "print" | "time" | "join" | "cat" | "system" | "exit" | "clear" | "zero" | "len") => {
-                "a probe records, its plugin shows: `emit` what is to be shown; `portcullis trace` has this function".to_owned()
-            }
-            (Some(like), _) => format!("did you mean `{like}`?"),
-            (None, _) => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        if super::builtins::names().any(|builtin| builtin == name) {
+            return self.error_help(span, other_count(name, arguments.len()), format!("it is written `{name}`"));
+        }
+        let help = match (elsewhere, suggest(name, names().chain(super::access::AGGREGATIONS))) {
+            (Some(help), _) => help.to_owned(),
+            (None, Some(like)) => format!("did you mean `{like}`?"),
+            (None, None) => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
         };
-        Diagnostic { help: Some(help), ..error }
+        self.error_help(&function.span, format!("there is no function `{name}`"), help)
     }
 
     fn reads(&mut self, space: Space, span: &Range<usize>) {
@@ -171,7 +237,7 @@ impl Checker<'_> {
     }
 
     /// A constant between 1 and `most`.
-    fn constant(&mut self, expr: &Expr, what: &str, most: u32, half: Half) -> Result<u32> {
+    pub(super) fn constant(&mut self, expr: &Expr, what: &str, most: u32, half: Half) -> Result<u32> {
         match self.int(expr, half)?.0 {
             Value::Const(n) if (1..=u64::from(most)).contains(&n) => Ok(n as u32),
             _ => Err(self.error(&expr.span, format!("{what} must be a constant between 1 and {most}"))),
@@ -185,7 +251,7 @@ impl Checker<'_> {
         };
         let ctype = format!("char[{limit}]");
         match self.expr(pointer, half)? {
-            Typed::Int(_, typ) if typ.space.is_none() && typ.int.size < 8 => {
+            Typed::Int(_, typ) if typ.is_no_pointer() => {
                 let message = format!("`{name}` needs a pointer, and this is of type `{}`", typ.ctype);
                 Err(self.error(&pointer.span, message))
             }
@@ -202,10 +268,7 @@ impl Checker<'_> {
             Typed::Text(Text::DataLoc { offset, relative, .. }, _) => {
                 Ok(Typed::Text(Text::DataLoc { offset, relative, keep: limit }, ctype))
             }
-            Typed::Text(Text::Array { address, space, size }, _) => {
-                let size = length.map_or(size, |_| size.min(limit));
-                Ok(Typed::Text(Text::Array { address, space, size }, format!("char[{size}]")))
-            }
+            Typed::Text(Text::Array { address, space, size }, _) => Ok(array_text(*address, space, size, length.map(|_| limit))),
             Typed::Text(text, ctype) => Ok(Typed::Text(text, ctype)),
             // An array of bytes that is text: `u8 name[16]`.
             Typed::Object(object) => {
@@ -215,14 +278,15 @@ impl Checker<'_> {
                 let (value, _) = self.address_of(object);
                 self.reads(space, span);
                 Ok(match size {
-                    Some(size) if size > 0 => {
-                        let size = if length.is_some() { size.min(limit) } else { size.min(MAX_TEXT) };
-                        Typed::Text(Text::Array { address: Box::new(value), space, size }, format!("char[{size}]"))
-                    }
+                    Some(size) if size > 0 => array_text(value, space, size, length.map(|_| limit)),
                     _ => Typed::Text(Text::Pointer { pointer: Box::new(value), space, keep: limit }, ctype),
                 })
             }
-            Typed::Literal(_) => Err(self.error(&pointer.span, format!("`{name}` needs a pointer, and this is a string"))),
+            Typed::Literal(_) => Err(self.error_help(
+                &pointer.span,
+                format!("`{name}` needs a pointer, and this is a string"),
+                "it is text already",
+            )),
             other => Err(self.error(&pointer.span, format!("`{name}` needs a pointer, and this is {}", other.describe()))),
         }
     }
@@ -239,7 +303,7 @@ impl Checker<'_> {
         }
     }
 
-    fn literal(&self, expr: &Expr, what: &str) -> Result<String> {
+    pub(super) fn literal(&self, expr: &Expr, what: &str) -> Result<String> {
         match &expr.kind {
             ExprKind::Text(text) => Ok(text.clone()),
             _ => Err(self.error_help(&expr.span, format!("{what} must be a string"), "as in `\"...\"`")),
@@ -249,6 +313,10 @@ impl Checker<'_> {
     fn begins_alike(&mut self, left: &Expr, right: &Expr, length: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let length = self.constant(length, "the length", MAX_LITERAL as u32, half)? as usize;
         let (text, mut literal, at) = match (self.expr(left, half)?, self.expr(right, half)?) {
+            (Typed::Literal(left), Typed::Literal(right)) => {
+                let begin = |text: &[u8]| text[..length.min(text.len())].to_vec();
+                return Ok(Typed::Int(Value::Const(u64::from(begin(&left) != begin(&right))), computed(BOOL)));
+            }
             (Typed::Text(text, _), Typed::Literal(literal)) => (text, literal, right),
             (Typed::Literal(literal), Typed::Text(text, _)) => (text, literal, left),
             _ => return Err(self.error_help(span, "`strncmp` compares text with a string", "two texts compare by `==`")),
@@ -287,14 +355,18 @@ impl Checker<'_> {
         Ok(Typed::Bytes(bytes, Naming::Plain, ctype))
     }
 
+    fn too_many(&self, size: u32, most: u32, span: &Range<usize>) -> Diagnostic {
+        let help = if most == MAX_TEXT { "say how many: `buf(x, 64)`" } else { "`buf(x)` takes bytes that are no address" };
+        self.error_help(span, format!("that is {size} bytes, and {most} is the most"), help)
+    }
+
     /// The bytes of an array or struct, or so many that a pointer points to.
     fn bytes_at(&mut self, from: &Expr, length: Option<u32>, most: u32, span: &Range<usize>, half: Half) -> Result<Bytes> {
         let (address, space, size) = match self.expr(from, half)? {
             Typed::Array(array) => {
                 let length = length.unwrap_or(array.size()).min(array.size());
                 if half == Half::Entry || length > most {
-                    let message = format!("that is {length} bytes, and {most} is the most");
-                    return Err(self.error_help(span, message, "say how many: `buf(x, 64)`"));
+                    return Err(self.too_many(length, most, span));
                 }
                 return Ok(Bytes::Context { offset: array.offset, length });
             }
@@ -307,9 +379,10 @@ impl Checker<'_> {
                 (self.address_of(object).0, space, size)
             }
             Typed::Text(Text::Array { address, space, size }, _) => (*address, space, Some(size)),
-            Typed::Int(value, typ) => {
+            Typed::Int(value, typ) if !typ.is_no_pointer() => {
                 let space = typ.space.unwrap_or(self.own_space());
-                let size = typ.to.and_then(|to| self.pointee_size(to)).filter(|_| length.is_none());
+                // Of single bytes there are as many as there are.
+                let size = typ.to.and_then(|to| self.pointee_size(to)).filter(|size| length.is_none() && *size > 1);
                 (value, space, size)
             }
             other => {
@@ -322,8 +395,7 @@ impl Checker<'_> {
             (Some(length), _) => length,
             (None, Some(size)) if (1..=most).contains(&size) => size,
             (None, Some(size)) if size > most => {
-                let message = format!("that is {size} bytes, and {most} is the most");
-                return Err(self.error_help(span, message, "say how many: `buf(x, 64)`"));
+                return Err(self.too_many(size, most, span));
             }
             _ => return Err(self.error_help(span, "how many bytes that is, is not known", "say how many: `buf(x, 64)`")),
         };
@@ -335,11 +407,14 @@ impl Checker<'_> {
     fn address(&mut self, expr: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let bytes = match self.expr(expr, half)? {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
-            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => self.bytes_at(expr, None, 16, span, half)?,
+            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => {
+                self.bytes_at(expr, None, 16, span, half)?
+            }
             other => {
                 let message =
                     format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
-                return Err(self.error(&expr.span, message));
+                let help = matches!(other, Typed::Int(..)).then(|| "name what it points to: `*x`, `x->member`".to_owned());
+                return Err(Diagnostic { help, ..self.error(&expr.span, message) });
             }
         };
         match bytes.length() {
@@ -374,8 +449,8 @@ impl Checker<'_> {
         match self.kernel.cgroup_id(&text) {
             Ok(Some(id)) => Ok(Typed::Int(Value::Const(id), computed(U64))),
             Ok(None) => {
-                let error =
-                    self.error_help(&path.span, format!("there is no cgroup `{text}`"), "as in /proc/PID/cgroup, behind `0::`");
+                let help = "it is a directory, as in `cgroupid(\"/sys/fs/cgroup/system.slice\")`";
+                let error = self.error_help(&path.span, format!("there is no cgroup `{text}`"), help);
                 Err(Diagnostic { missing: true, ..error })
             }
             Err(error) => Err(self.source(&path.span, &error)),
@@ -387,7 +462,8 @@ impl Checker<'_> {
         match self.kernel.symbol_address(&text) {
             Ok(Some(address)) => Ok(Typed::Int(Value::Const(address), IntType::pointer(Space::Kernel, None, "void *"))),
             Ok(None) => {
-                let error = self.error(&symbol.span, format!("this kernel has no symbol `{text}`"));
+                let error =
+                    self.error_help(&symbol.span, format!("this kernel has no symbol `{text}`"), "/proc/kallsyms has them all");
                 Err(Diagnostic { missing: true, ..error })
             }
             Err(error) => Err(self.source(&symbol.span, &error)),
@@ -436,11 +512,12 @@ impl Checker<'_> {
 
     pub(super) fn stack(&mut self, name: &str, depth: Option<&Expr>, span: &Range<usize>, half: Half) -> Result<Typed> {
         if half == Half::Entry {
-            let help = "take it at the entry by a probe of its own, into a map with the key `tid`";
+            let help = "a probe of its own can record it at the entry, with `tid`";
             return Err(self.error_help(span, "a span keeps integers and text from its entry, and this is a call stack", help));
         }
         if self.site(half).context == ContextKind::Nothing {
-            return Err(self.error(span, format!("{} has no call stack", self.here(half))));
+            let message = format!("{} has no call stack", self.here(half));
+            return Err(self.error_help(span, message, "the host runs it itself, once"));
         }
         let depth = match depth {
             None => MAX_FRAMES,

@@ -3,10 +3,12 @@
 //! Probes are checked one after another, and a map can be read before the probe that assigns it was seen. So the check of all
 //! probes is repeated until it learns nothing new: types only ever widen.
 
+use std::ops::Range;
+
 use super::types::IntType;
 use crate::{
     aggregate::Content,
-    diagnostic::{Diagnostic, Part},
+    diagnostic::{Diagnostic, Part, suggest},
     output::{MapKind, PluginMap},
     record::{Field, LENGTH_HEADER, Naming, Slot},
     spec::ProbeSpec,
@@ -84,6 +86,9 @@ pub(super) enum ValueType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) probe: String,
+    pub(super) part: Part,
+    pub(super) span: Range<usize>,
+    /// What stands there.
     pub(super) text: String,
 }
 
@@ -94,9 +99,11 @@ pub(super) struct Known {
     pub(super) keys: Option<(Vec<KeyType>, Use)>,
     pub(super) content: Option<(Content, Use)>,
     pub(super) value: Option<ValueType>,
+    /// Where that was said first.
+    pub(super) valued: Option<Use>,
     /// Signed, for an aggregation.
     pub(super) signed: bool,
-    pub(super) declared: Option<(Declared, u32)>,
+    pub(super) declared: Option<(Declared, u32, Use)>,
     /// It was read before anything was known of its value.
     pub(super) unknown: Option<Use>,
 }
@@ -128,25 +135,26 @@ impl Maps {
         self.changed
     }
 
-    /// Maps that are read and that no probe gives a value.
+    /// Maps that are read and that no probe gives a value. One that is declared may be the plugin's to write.
     pub(crate) fn unknown(&self, specs: &[ProbeSpec]) -> Vec<Diagnostic> {
-        let unknown = self.all.iter().filter(|map| map.value.is_none() && map.content.is_none());
+        let has_value = |map: &&Known| map.value.is_some() || map.content.is_some();
+        let unknown = self.all.iter().filter(|map| !has_value(map) && map.declared.is_none());
         let errors = unknown.filter_map(|map| {
             let first = map.unknown.as_ref()?;
             let spec = specs.iter().find(|spec| spec.name == first.probe)?;
-            // What reads it may stand in the predicate.
-            let (part, text) = match spec.when.as_deref().filter(|when| when.contains(&first.text)) {
-                Some(when) => (Part::When, when),
-                None => (Part::Body, spec.body.as_str()),
-            };
-            let at = text.find(&first.text).unwrap_or(0);
             Some(Diagnostic {
                 probe: first.probe.clone(),
-                part,
-                source_text: text.to_owned(),
-                span: at..at + first.text.len(),
+                part: first.part,
+                source_text: spec.text(first.part).to_owned(),
+                span: first.span.clone(),
                 message: format!("no probe gives `@{}` a value", map.name),
-                help: Some(format!("assign it somewhere: `@{} = ...`", map.name)),
+                help: Some(match suggest(&map.name, self.all.iter().filter(has_value).map(|other| other.name.as_str())) {
+                    Some(like) => format!("did you mean `@{like}`?"),
+                    None if map.keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) => {
+                        format!("assign it somewhere, or, if the plugin writes it, declare it: `let @{} = hash(1000);`", map.name)
+                    }
+                    None => format!("assign it somewhere: `@{} = ...;`", map.name),
+                }),
                 missing: false,
             })
         });
@@ -163,6 +171,7 @@ impl Maps {
             keys: None,
             content: None,
             value: None,
+            valued: None,
             signed: false,
             declared: None,
             unknown: None,
@@ -199,8 +208,11 @@ impl Maps {
     }
 
     /// Another assigned value; whether it fits.
-    pub(super) fn value(&mut self, map: usize, value: ValueType) -> bool {
+    pub(super) fn value(&mut self, map: usize, value: ValueType, here: impl FnOnce() -> Use) -> bool {
         let known = &mut self.all[map];
+        if known.valued.is_none() {
+            known.valued = Some(here());
+        }
         match (&mut known.value, value) {
             (Some(ValueType::Int(ours)), ValueType::Int(theirs)) => {
                 // The first that is no mere number says what it is.
@@ -252,13 +264,16 @@ fn lay_out(known: &Known) -> (PluginMap, u32) {
         }
         Some(ValueType::Int(int)) => (Slot::Int { offset: 0, size: 8, signed: int.int.signed }, int.ctype.clone(), int.naming),
         None => {
-            let ctype = if known.signed { "s64" } else { "u64" };
-            (Slot::Int { offset: 0, size: 8, signed: known.signed }, ctype.to_owned(), Naming::Plain)
+            // What the plugin alone writes is signed, as it is read.
+            let signed = known.signed || content == Content::Value;
+            let ctype = if signed { "s64" } else { "u64" };
+            (Slot::Int { offset: 0, size: 8, signed }, ctype.to_owned(), Naming::Plain)
         }
     };
     let value_size = if content == Content::Value { slot.size() } else { 8 * content.words() };
     let value = Field { name: "value".to_owned(), ctype, slot, naming };
-    let (declared, elements) = known.declared.unwrap_or((Declared::Hash, DEFAULT_ELEMENTS));
+    let (declared, elements) =
+        known.declared.as_ref().map_or((Declared::Hash, DEFAULT_ELEMENTS), |(declared, elements, _)| (*declared, *elements));
     let buckets = content.buckets();
     let kind = match (keyed, content, declared) {
         (false, Content::Value, _) => MapKind::Array,

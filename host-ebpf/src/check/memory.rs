@@ -10,11 +10,19 @@ use super::{
 use crate::{
     attach::{Argument, ContextKind, Place, Space},
     diagnostic::{Diagnostic, suggest},
-    kernel::btf::{CType, Int, Shape, TypeId},
+    kernel::btf::{CType, Int, Named, Shape, TypeId},
     needs::DataClass,
     output::Hook,
-    syntax::ast::{BinaryOp, Expr, Ident, TypeName},
+    syntax::{
+        TYPE_WORDS,
+        ast::{BinaryOp, Expr, Ident, TypeName},
+    },
 };
+
+/// How a pointer to elements is cast.
+const ELEMENT: &str = "`((uint32 *)x)[0]`";
+/// How a pointer to a struct is cast.
+const FIELD: &str = "`((struct sock *)x)->field`";
 
 impl Checker<'_> {
     /// What an argument that is a pointer points to, where the kernel's types say.
@@ -40,16 +48,21 @@ impl Checker<'_> {
         );
     }
 
+    /// That a pointer is not known to point to anything. `cast` shows how to say it.
+    fn untyped(&self, typ: &IntType, span: &Range<usize>, cast: &str) -> Diagnostic {
+        let message = format!("this is of type `{}`, and what it points to is not known", typ.ctype);
+        self.error_help(span, message, format!("say it by a cast: {cast}"))
+    }
+
     /// The object that a pointer points to.
-    fn target_of(&mut self, value: Value, typ: &IntType, span: &Range<usize>) -> Result<Object> {
-        let (Some(space), Some(to)) = (typ.space, typ.to) else {
-            let message = format!("this is of type `{}`, and what it points to is not known", typ.ctype);
-            return Err(self.error_help(span, message, "say it by a cast: `((struct sock *)x)->field`"));
+    fn target_of(&mut self, value: Value, typ: &IntType, span: &Range<usize>, cast: &str) -> Result<Object> {
+        let (Some(space), Some(to)) = (typ.space, typ.to.filter(|to| to.levels > 0 || to.id != TypeId::VOID)) else {
+            return Err(self.untyped(typ, span, cast));
         };
         self.read_memory(space, span);
         if to.levels > 0 {
             // A pointer in memory; there is a type for it only in C.
-            return Err(self.error_help(span, "this points to a pointer", "take what it points to first: `*x`"));
+            return Err(self.error_help(span, "this points to a pointer", "take what it points to first: `(*x)->field`"));
         }
         let typed =
             space == Space::Kernel && self.is_typed(&value) && matches!(self.types().shape(to.id), Some(Shape::Struct { .. }));
@@ -73,7 +86,7 @@ impl Checker<'_> {
         let span = base.span.start..member.span.end;
         match self.expr(base, half)? {
             Typed::Int(value, typ) => {
-                let object = self.target_of(value, &typ, &base.span)?;
+                let object = self.target_of(value, &typ, &base.span, FIELD)?;
                 self.member_of(object, member, &span)
             }
             Typed::Object(_) => {
@@ -89,9 +102,10 @@ impl Checker<'_> {
         let span = base.span.start..member.span.end;
         match self.expr(base, half)? {
             Typed::Object(object) => self.member_of(object, member, &span),
-            Typed::Int(_, typ) if typ.space.is_some() => {
-                let help = format!("write `->{}`", member.name);
-                Err(self.error_help(&member.span, format!("this is a pointer (`{}`)", typ.ctype), help))
+            // As bpftrace allows, for `->`.
+            Typed::Int(value, typ) if typ.space.is_some() => {
+                let object = self.target_of(value, &typ, &base.span, FIELD)?;
+                self.member_of(object, member, &span)
             }
             other => {
                 let message = format!("{} has no members", other.describe());
@@ -103,19 +117,7 @@ impl Checker<'_> {
     fn member_of(&mut self, object: Object, member: &Ident, span: &Range<usize>) -> Result<Typed> {
         let types = self.types();
         let Some(found) = types.member_of(object.id, &member.name) else {
-            let members = types.members(object.id);
-            let message = format!("`{}` has no member `{}`", types.ctype(object.id), member.name);
-            let like = suggest(&member.name, members.iter().map(|(name, _)| *name));
-            let help = match like {
-                Some(like) => format!("did you mean `{like}`?"),
-                None if members.is_empty() => "it is no struct, or this kernel does not say what is in it".to_owned(),
-                None => {
-                    let names: Vec<&str> = members.iter().map(|(name, _)| *name).take(12).collect();
-                    format!("it has {}", names.join(", "))
-                }
-            };
-            let error = self.error_help(&member.span, message, help);
-            return Err(Diagnostic { missing: true, ..error });
+            return Err(self.no_member(object.id, &types.ctype(object.id), member));
         };
         // In a union the verifier takes the first member that is there, whichever is meant.
         let typed = object.typed && !found.in_union && matches!(types.shape(object.id), Some(Shape::Struct { .. }));
@@ -127,6 +129,22 @@ impl Checker<'_> {
             Some(width) => self.bit_field(member, found.bit_offset % 8, width, span),
             None => self.load(member, span),
         }
+    }
+
+    fn no_member(&self, id: TypeId, ctype: &str, member: &Ident) -> Diagnostic {
+        /// How many names are shown where none is like the one that was asked for.
+        const SHOWN: usize = 12;
+        let members = self.types().members(id);
+        let help = match suggest(&member.name, members.iter().map(|(name, _)| *name)) {
+            Some(like) => format!("did you mean `{like}`?"),
+            None if members.is_empty() => "it is no struct, or this kernel does not say what is in it".to_owned(),
+            None => {
+                let names: Vec<&str> = members.iter().map(|(name, _)| *name).take(SHOWN).collect();
+                format!("it has {}{}", names.join(", "), if members.len() > SHOWN { " and more" } else { "" })
+            }
+        };
+        let error = self.error_help(&member.span, format!("`{ctype}` has no member `{}`", member.name), help);
+        Diagnostic { missing: true, ..error }
     }
 
     fn bit_field(&mut self, object: Object, shift: u32, width: u32, span: &Range<usize>) -> Result<Typed> {
@@ -232,7 +250,7 @@ impl Checker<'_> {
                 Ok(Typed::Int(Value::Field(Box::new(field)), IntType::pointer(space, Some(to), ctype)))
             }
             _ => {
-                let object = self.target_of(value, typ, span)?;
+                let object = self.target_of(value, typ, span, "`*(uint32 *)x`")?;
                 self.load(object, span)
             }
         }
@@ -257,14 +275,19 @@ impl Checker<'_> {
                 let to = self.types().find_type("char").map(|c| Pointee { id: c.base, levels: 0 });
                 (*address, IntType::pointer(space, to, "char *"))
             }
+            Typed::Object(object) => {
+                let message = format!("`[ ]` takes an array or a pointer, and this is a `{}`", self.types().ctype(object.id));
+                return Err(self.error_help(&base.span, message, "name a member of it: `x.member[0]`"));
+            }
+            Typed::Int(_, typ) => return Err(self.untyped(&typ, &base.span, ELEMENT)),
             other => {
-                let message = format!("`[ ]` takes an array or a pointer whose type is known, and this is {}", other.describe());
+                let message = format!("`[ ]` takes an array or a pointer, and this is {}", other.describe());
                 return Err(self.error(&base.span, message));
             }
         };
         let size = typ.to.and_then(|to| self.pointee_size(to));
         let Some(size) = size else {
-            return Err(self.error(&base.span, format!("the elements of `{}` have no size", typ.ctype)));
+            return Err(self.untyped(&typ, &base.span, ELEMENT));
         };
         let offset = fold::binary(BinaryOp::Multiply, false, index, Value::Const(size.into()));
         let address = fold::binary(BinaryOp::Add, false, value, offset);
@@ -289,15 +312,25 @@ impl Checker<'_> {
     fn named_type(&self, name: &TypeName) -> Result<CType> {
         self.types().find_type(&name.text).ok_or_else(|| {
             let message = format!("this kernel has no type `{}`", name.text);
-            let last = name.text.trim_end_matches([' ', '*']).rsplit(' ').next().unwrap_or_default().to_owned();
-            let types = self.types();
-            let of =
-                if name.text.contains("struct") { crate::kernel::btf::Named::Struct } else { crate::kernel::btf::Named::Typedef };
+            let mut words = name.text.split(' ').filter(|word| !matches!(*word, "*" | "const"));
+            let (first, last) = (words.next().unwrap_or_default(), words.next_back());
+            let of = match first {
+                "struct" => Named::Struct,
+                "union" => Named::Union,
+                "enum" => Named::Enum,
+                _ => Named::Typedef,
+            };
+            let (tag, last) = match last {
+                Some(last) => (format!("{first} "), last),
+                None => (String::new(), first),
+            };
             // Only names that begin alike: the kernel has tens of thousands.
             let begin: String = last.chars().take(2).collect();
-            let names = types.names("vmlinux", of, |name| name.starts_with(&begin));
-            let help = match suggest(&last, names) {
-                Some(like) => format!("did you mean `{like}`?"),
+            let types = self.types();
+            let mut names = types.names("vmlinux", of, |name| name.starts_with(&begin));
+            names.extend(TYPE_WORDS.into_iter().filter(|_| of == Named::Typedef));
+            let help = match suggest(last, names) {
+                Some(like) => format!("did you mean `{tag}{like}`?"),
                 None => "types are those of the running kernel: `struct sock`, `enum x`, `pid_t`, `uint32`".to_owned(),
             };
             Diagnostic { missing: true, ..self.error_help(&name.span, message, help) }
@@ -316,12 +349,7 @@ impl Checker<'_> {
         let ctype = self.named_type(name)?;
         match self.types().member_of(ctype.base, &member.name) {
             Some(found) => Ok(found.bit_offset / 8),
-            None => {
-                let members = self.types().members(ctype.base);
-                let error = self.error(&member.span, format!("`{}` has no member `{}`", name.text, member.name));
-                let like = suggest(&member.name, members.iter().map(|(name, _)| *name));
-                Err(Diagnostic { help: like.map(|like| format!("did you mean `{like}`?")), missing: true, ..error })
-            }
+            None => Err(self.no_member(ctype.base, &name.text, member)),
         }
     }
 
@@ -380,7 +408,7 @@ impl Checker<'_> {
             let member = Ident { name: (*name).to_owned(), span: span.clone() };
             at = match at {
                 Typed::Int(value, typ) => {
-                    let object = self.target_of(value, &typ, span)?;
+                    let object = self.target_of(value, &typ, span, FIELD)?;
                     self.member_of(object, &member, span)?
                 }
                 Typed::Object(object) => self.member_of(object, &member, span)?,

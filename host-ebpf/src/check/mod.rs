@@ -37,12 +37,13 @@ use crate::{
     record,
     spec::ProbeSpec,
     syntax::{
+        WHOLE_MAP, WHOLE_MAP_HELP,
         ast::{BinaryOp, Expr, ExprKind, Ident, Statement},
         parse_list,
     },
 };
 
-/// How many bytes of a text `str(p)` keeps, as bpftrace does.
+/// How many bytes of a text `str(p)` keeps.
 const DEFAULT_TEXT: u32 = 64;
 /// The most that `str(p, n)` can keep.
 const MAX_TEXT: u32 = 1024;
@@ -62,7 +63,7 @@ const MAX_UNROLL: u64 = 100;
 /// The names that an expression can begin with.
 #[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    builtins::names().chain(functions::names())
+    builtins::names().chain(functions::names()).chain(access::AGGREGATIONS)
 }
 
 /// A probe's syntax trees.
@@ -90,6 +91,30 @@ pub(crate) fn check(
     kernel: &dyn Kernel,
     maps: &mut Maps,
 ) -> Result<(Body, Vec<Read>), Diagnostic> {
+    // What a variable holds at most may be said after it was read, in a loop: then all is checked again, knowing it.
+    let mut texts = Texts::new();
+    loop {
+        let (body, reads, wider) = check_once(spec, parsed, target, kernel, maps, &texts)?;
+        if wider.is_empty() {
+            return Ok((body, reads));
+        }
+        texts = wider;
+    }
+}
+
+/// Variables, and what text each holds at most.
+type Texts = Vec<(String, u32)>;
+
+/// The last is empty, or what each variable that holds text was found to hold at most, if for one of them that is more than was
+/// known when it was assigned first. That only ever grows, up to [`MAX_STACK_TEXT`].
+fn check_once(
+    spec: &ProbeSpec,
+    parsed: Parsed<'_>,
+    target: &Target,
+    kernel: &dyn Kernel,
+    maps: &mut Maps,
+    texts: &[(String, u32)],
+) -> Result<(Body, Vec<Read>, Texts)> {
     let mut checker = Checker {
         spec,
         target,
@@ -97,13 +122,15 @@ pub(crate) fn check(
         maps,
         part: Part::When,
         variables: Vec::new(),
+        texts,
+        wider: false,
         saves: Vec::new(),
         reads: Vec::new(),
         loops: 0,
     };
     let mut body = Body::default();
     if let Some(when) = parsed.when {
-        let (value, ..) = checker.int(when, Half::Here)?;
+        let value = checker.condition(when, Half::Here)?;
         body.when = Some((value, Source(format!("when {}", checker.text(&when.span)))));
     }
     checker.part = Part::Body;
@@ -112,7 +139,8 @@ pub(crate) fn check(
     body.key = checker.key()?;
     body.variables = checker.variables.iter().map(|variable| variable.text).collect();
     body.saves = checker.saves;
-    Ok((body, checker.reads))
+    let texts = checker.variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
+    Ok((body, checker.reads, texts.map(|variable| (variable.name, variable.text)).collect()))
 }
 
 struct Checker<'a> {
@@ -122,6 +150,10 @@ struct Checker<'a> {
     maps: &'a mut Maps,
     part: Part,
     variables: Vec<Variable>,
+    /// What each variable that holds text holds at most, as far as it is known from before.
+    texts: &'a [(String, u32)],
+    /// One was found to hold more.
+    wider: bool,
     saves: Vec<Save>,
     reads: Vec<Read>,
     /// How many loops are around this statement.
@@ -151,11 +183,7 @@ type Result<T, E = Diagnostic> = std::result::Result<T, E>;
 
 impl<'a> Checker<'a> {
     fn source_text(&self) -> &str {
-        match self.part {
-            Part::Attach(i) => self.spec.attach.get(i).map_or("", String::as_str),
-            Part::When => self.spec.when.as_deref().unwrap_or_default(),
-            _ => &self.spec.body,
-        }
+        self.spec.text(self.part)
     }
 
     fn text(&self, span: &Range<usize>) -> &str {
@@ -193,15 +221,24 @@ impl<'a> Checker<'a> {
     fn key(&mut self) -> Result<Option<(Vec<Value>, Vec<Value>)>> {
         let Some(key) = self.target.key.clone() else { return Ok(None) };
         let mut half = |(text, at): &(String, usize), half| {
-            let parts = parse_list(text, *at)
-                .map_err(|error| Diagnostic { help: error.help, ..self.error(&error.span, error.message) })?;
-            parts.iter().map(|part| Ok(self.int(part, half)?.0)).collect::<Result<Vec<Value>>>()
+            let parts = parse_list(text, *at).map_err(|error| {
+                let help = error.help.unwrap_or_else(|| "all that stands behind `key` is the key".to_owned());
+                self.error_help(&error.span, error.message, help)
+            })?;
+            let int = |part: &Expr, this: &mut Self| match this.expr(part, half)? {
+                Typed::Int(value, _) => Ok(value),
+                other => {
+                    let message = format!("the key of a span is made of integers, and this is {}", other.describe());
+                    Err(this.error(&part.span, message))
+                }
+            };
+            parts.iter().map(|part| int(part, self)).collect::<Result<Vec<Value>>>()
         };
         let (entry, exit) = (half(&key.entry, Half::Entry)?, half(&key.exit, Half::Here)?);
         if entry.len() != exit.len() {
             let span = key.exit.1..key.exit.1 + key.exit.0.len();
             let message = format!("the key has {} parts at the entry and {} at the exit", entry.len(), exit.len());
-            return Err(self.error(&span, message));
+            return Err(self.error_help(&span, message, "both sides of the `..` have as many"));
         }
         if entry.len() > MAX_SPAN_KEY {
             let span = key.entry.1..key.entry.1 + key.entry.0.len();
@@ -226,17 +263,15 @@ impl<'a> Checker<'a> {
             Ast::Assign(variable, op, value) => self.assign(variable, *op, value)?,
             Ast::AssignMap(map, op, value) => self.assign_map(map, *op, value, span)?,
             Ast::Declare(map, kind, size) => {
-                self.declare_map(map, kind, *size)?;
+                self.declare_map(map, kind, size, span)?;
                 StatementKind::Unroll(0, Vec::new())
             }
             Ast::Delete(map) => self.delete(map)?,
             Ast::Clear(map) => {
-                let message = "a program can't go through all elements of a map";
-                let help = "the plugin does it by its import `maps`, and `portcullis trace` by `clear` and `zero`";
-                return Err(self.error_help(&map.name.span, message, help));
+                return Err(self.error_help(&map.span, WHOLE_MAP, WHOLE_MAP_HELP));
             }
             Ast::If(condition, then, otherwise) => {
-                let (value, ..) = self.int(condition, Half::Here)?;
+                let value = self.condition(condition, Half::Here)?;
                 StatementKind::If(value, self.statements(then)?, self.statements(otherwise)?)
             }
             Ast::Unroll(times, body) => {
@@ -244,7 +279,11 @@ impl<'a> Checker<'a> {
                     Value::Const(n) if (1..=MAX_UNROLL).contains(&n) => n as u32,
                     _ => {
                         let message = format!("`unroll` takes a constant between 1 and {MAX_UNROLL}");
-                        return Err(self.error_help(&times.span, message, "`for ($i : a..b) { ... }` has other bounds"));
+                        return Err(self.error_help(
+                            &times.span,
+                            message,
+                            "`for ($i : 0..n) { ... }` takes any number, up to its own bound",
+                        ));
                     }
                 };
                 // Within it a loop around can't be left.
@@ -254,14 +293,18 @@ impl<'a> Checker<'a> {
                 StatementKind::Unroll(times, body?)
             }
             Ast::While(condition, body) => {
-                let (condition, ..) = self.int(condition, Half::Here)?;
+                let condition = self.condition(condition, Half::Here)?;
                 let body = self.in_loop(body)?;
                 StatementKind::While { condition, limit: LOOP_LIMIT, body }
             }
             Ast::For(variable, from, to, body) => self.range_loop(variable, from, to, body)?,
             Ast::Break | Ast::Continue if self.loops == 0 => {
                 let message = format!("`{}` stands in no loop", self.text(span));
-                return Err(self.error_help(span, message, "it leaves or goes on with a `while` or `for`"));
+                let help = match statement.kind {
+                    Ast::Break => "it leaves a `while` or `for`; an `unroll` is none, `return` leaves the body",
+                    _ => "it goes on with a `while` or `for`; an `unroll` is none",
+                };
+                return Err(self.error_help(span, message, help));
             }
             Ast::Break => StatementKind::Break,
             Ast::Continue => StatementKind::Continue,
@@ -284,7 +327,8 @@ impl<'a> Checker<'a> {
                 let rounds = u64::try_from((*b as i64).saturating_sub(*a as i64)).unwrap_or(0);
                 if rounds > MAX_ROUNDS {
                     let message = format!("the loop has {rounds} rounds, and {MAX_ROUNDS} is the most");
-                    return Err(self.error(&(from.span.start..to.span.end), message));
+                    let help = "the kernel's verifier follows each of them";
+                    return Err(self.error_help(&(from.span.start..to.span.end), message, help));
                 }
                 rounds as u32
             }
@@ -304,7 +348,7 @@ impl<'a> Checker<'a> {
         let at = stream.map_or(span, |stream| &stream.span);
         if fields.len() > record::MAX_FIELDS {
             let message = format!("a stream can have {} fields, this one has {}", record::MAX_FIELDS, fields.len());
-            return Err(self.error(at, message));
+            return Err(self.error_help(at, message, "make two streams of it"));
         }
         let mut out: Vec<Field> = Vec::with_capacity(fields.len());
         for field in fields {
@@ -329,6 +373,8 @@ impl<'a> Checker<'a> {
     /// The variable's number, now of that type. One that holds text never holds an integer, nor the other way round.
     fn variable(&mut self, variable: &Ident, typ: IntType, text: u32) -> Result<usize> {
         let typ = IntType { int: Int { size: 8, ..typ.int }, ..typ };
+        let before = self.texts.iter().find(|(name, _)| *name == variable.name).map_or(0, |(_, text)| *text);
+        let text = if text > 0 { text.max(before) } else { 0 };
         let Some(index) = self.variables.iter().position(|v| v.name == variable.name) else {
             self.variables.push(Variable { name: variable.name.clone(), typ, text, unset: false });
             return Ok(self.variables.len() - 1);
@@ -340,6 +386,7 @@ impl<'a> Checker<'a> {
             return Err(self.error_help(&variable.span, message, "use another variable"));
         }
         known.typ = typ;
+        self.wider |= !known.unset && text > known.text;
         known.text = known.text.max(text);
         known.unset = false;
         Ok(index)

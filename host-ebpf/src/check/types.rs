@@ -35,6 +35,11 @@ impl IntType {
         IntType { int, space: None, to: None, ctype: ctype.into(), naming: Naming::Plain }
     }
 
+    /// It is narrower than an address.
+    pub(super) fn is_no_pointer(&self) -> bool {
+        self.space.is_none() && self.int.size < 8
+    }
+
     pub(super) fn pointer(space: Space, to: Option<Pointee>, ctype: impl Into<String>) -> Self {
         IntType { space: Some(space), to, ..IntType::new(Int::POINTER, ctype) }
     }
@@ -87,6 +92,7 @@ impl Typed {
     /// For messages.
     pub(super) fn describe(&self) -> &'static str {
         match self {
+            Typed::Int(_, typ) if typ.space.is_some() => "a pointer",
             Typed::Int(..) => "an integer",
             Typed::Text(..) => "text",
             Typed::Literal(_) => "a string",

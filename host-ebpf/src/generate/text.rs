@@ -72,13 +72,14 @@ impl Generator<'_> {
             }
             Text::Chars { .. } | Text::DataLoc { .. } | Text::Pointer { .. } | Text::Array { .. } => {
                 self.zero(at, 0, end);
-                self.read_text(text, at, field);
+                self.read_text(text, at, field, true);
             }
         }
     }
 
-    /// Text that is read from memory up to its NUL byte.
-    fn read_text(&mut self, text: &Text, at: Spot, field: Option<usize>) {
+    /// Text that is read from memory up to its NUL byte. With `cut`, what is longer than it is to be kept is cut; else one byte more of
+    /// it is there.
+    fn read_text(&mut self, text: &Text, at: Spot, field: Option<usize>, cut: bool) {
         let (fault, done) = (self.asm.label(), self.asm.label());
         let from = |this: &mut Self, pointer: &Value, space: Space| {
             this.value(pointer);
@@ -114,7 +115,9 @@ impl Generator<'_> {
         self.asm.call(helper);
         // r0: how many bytes it wrote, with the NUL byte; below 0 if the memory was not there.
         self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
-        if let Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } = text {
+        if let Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } = text
+            && cut
+        {
             self.asm.jump_if_imm(Cond::Ne, R0, text.room() as i32, done);
             self.mark(record::CUT, field);
             let (base, offset) = self.reach(at.at(*keep), R1);
@@ -134,8 +137,16 @@ impl Generator<'_> {
     pub(super) fn text_is(&mut self, text: &Text, literal: &[u8], equal: bool, whole: bool) {
         let room = text_room(text.capacity());
         let buffer = self.allocate(room);
-        let zero = matches!(text, Text::Literal(_) | Text::Choose(..));
-        self.put_text(text, Spot::stack(buffer), text.capacity(), zero, None);
+        match text {
+            // What is longer than the literal must not end where that does; and nothing is lost by not looking at it.
+            Text::Chars { .. } | Text::DataLoc { .. } | Text::Pointer { .. } | Text::Array { .. } => {
+                self.read_text(text, Spot::stack(buffer), None, false);
+            }
+            _ => {
+                let zero = matches!(text, Text::Literal(_) | Text::Choose(..));
+                self.put_text(text, Spot::stack(buffer), text.capacity(), zero, None);
+            }
+        }
         let (differs, end) = (self.asm.label(), self.asm.label());
         let mut wanted = literal.to_vec();
         if whole {

@@ -86,8 +86,10 @@ pub struct TypeName {
 pub struct MapAccess {
     /// The name without the `@`; empty for the map `@`.
     pub name: Ident,
-    /// What stands in brackets.
+    /// What stands in brackets; of a tuple, its parts.
     pub keys: Vec<Expr>,
+    /// The bytes of all of it.
+    pub span: Range<usize>,
 }
 
 /// Operators with two operands.
@@ -159,7 +161,7 @@ pub enum StatementKind {
     /// `@m[k] = e;`; with an operator `@m[k] += e;`. `@m++` is `@m += 1`.
     AssignMap(MapAccess, Option<BinaryOp>, Expr),
     /// `let @m = lruhash(10000);`
-    Declare(Ident, Ident, u64),
+    Declare(Ident, Ident, Expr),
     /// `delete(@m[k]);`
     Delete(MapAccess),
     /// `clear(@m);`

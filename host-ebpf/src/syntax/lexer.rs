@@ -80,7 +80,7 @@ fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SyntaxErr
     if first == '$' {
         let length = word(&rest[1..]);
         if length == 0 {
-            return Err(SyntaxError::new(at..at + 1, "a variable needs a name behind the `$`"));
+            return Err(SyntaxError::new(at..at + 1, "a variable needs a name behind the `$`").help("as in `$x`"));
         }
         return Ok((Token::Variable(rest[1..1 + length].to_owned()), 1 + length));
     }
@@ -94,7 +94,12 @@ fn token(text: &str, at: usize, first: char) -> Result<(Token, usize), SyntaxErr
     }
     match MARKS.iter().chain(&BIT_MARKS).find(|mark| rest.starts_with(**mark)) {
         Some(mark) => Ok((Token::Mark(mark), mark.len())),
-        None => Err(SyntaxError::new(at..at + first.len_utf8(), format!("`{}` means nothing here", first.escape_default()))),
+        None => {
+            // As it is where a terminal can show it.
+            let shown = if first.is_ascii_graphic() { first.to_string() } else { first.escape_debug().to_string() };
+            let error = SyntaxError::new(at..at + first.len_utf8(), format!("`{shown}` means nothing here"));
+            Err(if first == '\'' { error.help("text stands in double quotes: `\"cat\"`") } else { error })
+        }
     }
 }
 
@@ -115,28 +120,37 @@ const UNITS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
 ];
 
-/// The value of `5ms`; `None` for what is no time.
-fn time(word: &str) -> Option<u64> {
+/// The value of `5ms`, which may not fit; `None` for what is no time.
+fn time(word: &str) -> Option<Option<u64>> {
     let digits = word.find(|c: char| c.is_ascii_alphabetic())?;
     let (_, unit) = UNITS.iter().find(|(name, _)| *name == &word[digits..])?;
-    word[..digits].replace('_', "").parse::<u64>().ok()?.checked_mul(*unit)
+    Some(word[..digits].replace('_', "").parse::<u64>().ok().and_then(|n| n.checked_mul(*unit)))
 }
 
 fn int(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
     let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
     let word = &rest[..length];
     let span = at..at + length;
+    if let Some(fraction) = rest[length..].strip_prefix('.')
+        && fraction.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let end = fraction.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(fraction.len());
+        let message = format!("`{word}.{}` is no integer", &fraction[..end]);
+        return Err(SyntaxError::new(at..at + length + 1 + end, message)
+            .help("there are integers only: compute in thousandths, or in ns"));
+    }
     if let Some(time) = time(word) {
-        return Ok((Token::Int(time), length));
+        return time.map(|time| (Token::Int(time), length)).ok_or_else(|| too_large(word, span));
     }
     // An exponent, as in 1e6.
     if let Some((digits, exponent)) = word.split_once('e').filter(|(digits, _)| !digits.starts_with("0x"))
         && let (Ok(digits), Ok(exponent)) = (digits.replace('_', "").parse::<u64>(), exponent.parse::<u32>())
-        && let Some(value) = 10_u64.checked_pow(exponent).and_then(|power| power.checked_mul(digits))
     {
-        return Ok((Token::Int(value), length));
+        let value = 10_u64.checked_pow(exponent).and_then(|power| power.checked_mul(digits));
+        return value.map(|value| (Token::Int(value), length)).ok_or_else(|| too_large(word, span));
     }
-    let digits = word.replace('_', "");
+    // What C says of the width, which is 64 bits here whatever it says: 1UL.
+    let digits = word.trim_end_matches(['u', 'U', 'l', 'L']).replace('_', "");
     let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(hex) => (hex, 16),
         None if digits.len() > 1 && digits.starts_with('0') => (&digits[1..], 8),
@@ -144,13 +158,14 @@ fn int(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
     };
     match u64::from_str_radix(digits, radix) {
         Ok(value) => Ok((Token::Int(value), length)),
-        Err(e) if *e.kind() == std::num::IntErrorKind::PosOverflow => {
-            Err(SyntaxError::new(span, format!("`{word}` does not fit into 64 bits"))
-                .help("the largest integer is 18446744073709551615"))
-        }
+        Err(e) if *e.kind() == std::num::IntErrorKind::PosOverflow => Err(too_large(word, span)),
         Err(_) => Err(SyntaxError::new(span, format!("`{word}` is not a number"))
-            .help("integers are written as 42, 1_000_000, 0x2a or 052 (octal)")),
+            .help("integers are written as 42, 1_000_000, 0x2a, 052 (octal) or 1e6, times as 5ns, us, ms, s, m, h, d")),
     }
+}
+
+fn too_large(word: &str, span: Range<usize>) -> SyntaxError {
+    SyntaxError::new(span, format!("`{word}` does not fit into 64 bits")).help("the largest integer is 18446744073709551615")
 }
 
 fn string(rest: &str, at: usize) -> Result<(Token, usize), SyntaxError> {

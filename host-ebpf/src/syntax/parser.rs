@@ -7,6 +7,7 @@ use super::{
     ast::{BinaryOp, EmitField, Expr, ExprKind, Ident, MapAccess, Statement, StatementKind, TypeName, UnaryOp},
     lexer::{Spanned, Token, tokens},
 };
+use crate::diagnostic::suggest;
 
 /// How deep expressions and blocks may nest: far more than anyone writes, far less than the stack holds.
 const MAX_DEPTH: usize = 64;
@@ -14,8 +15,22 @@ const MAX_DEPTH: usize = 64;
 /// How many operators of one level, or members, may follow each other: they nest to the left.
 const MAX_CHAIN: usize = 256;
 
-/// What the language of other tools has and a body here must say in another way.
-const ELSEWHERE: [(&str, &str); 7] = [
+/// The words that statements begin with.
+const STATEMENTS: [&str; 12] =
+    ["emit", "if", "else", "while", "for", "unroll", "let", "delete", "clear", "return", "break", "continue"];
+
+/// How some of them are written.
+const DECLARE: &str = "`let @m = hash(10000);`";
+const FOR: &str = "`for ($i : 0..10) { ... }`";
+
+/// Why a map as a whole is nothing for a program.
+pub(crate) const WHOLE_MAP: &str = "a program can't go through all elements of a map";
+/// Who does it.
+pub(crate) const WHOLE_MAP_HELP: &str =
+    "the plugin does it by its import `maps`, and `portcullis trace` by `print`, `clear` and `zero`";
+
+/// What bpftrace has and a body here must say in another way.
+const ELSEWHERE: [(&str, &str); 14] = [
     ("printf", "a probe prints nothing: `emit STREAM { ... }` and let the plugin print"),
     ("print", "a probe prints nothing: `emit STREAM { ... }` and let the plugin print"),
     ("exit", "the plugin ends the run, through `session.stop`"),
@@ -23,6 +38,13 @@ const ELSEWHERE: [(&str, &str); 7] = [
     ("join", "`emit` the parts and let the plugin join them"),
     ("cat", "the plugin reads files, where the bundle grants it"),
     ("system", "nothing here starts programs"),
+    ("zero", WHOLE_MAP_HELP),
+    ("errorf", "`emit` it and let the plugin say what is wrong"),
+    ("warnf", "`emit` it and let the plugin say what is wrong"),
+    ("signal", "nothing here changes what is traced"),
+    ("signal_thread", "nothing here changes what is traced"),
+    ("override", "nothing here changes what is traced"),
+    ("config", "options are those of the bundle"),
 ];
 
 /// Parses a predicate.
@@ -68,10 +90,19 @@ const COMPOUND: [(&str, BinaryOp); 10] = [
 ];
 
 /// Words that a type begins with. Other types are told by their ending (`size_t`) or by a star.
-const TYPE_WORDS: [&str; 26] = [
+pub(crate) const TYPE_WORDS: [&str; 28] = [
     "struct", "union", "enum", "const", "unsigned", "signed", "int", "char", "short", "long", "void", "bool", "int8", "int16",
-    "int32", "int64", "uint8", "uint16", "uint32", "uint64", "u8", "u16", "u32", "u64", "s32", "s64",
+    "int32", "int64", "uint8", "uint16", "uint32", "uint64", "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64",
 ];
+
+/// Whether a type begins with the word. `__u32` and `__be32` are types of the kernel.
+fn begins_type(word: &str) -> bool {
+    let short = word.strip_prefix("__").unwrap_or(word);
+    let width = ["be", "le", "u", "s"].iter().find_map(|start| short.strip_prefix(start));
+    TYPE_WORDS.contains(&word)
+        || word.ends_with("_t")
+        || word.starts_with("__") && matches!(width, Some("8" | "16" | "32" | "64"))
+}
 
 struct Parser {
     tokens: Vec<Spanned>,
@@ -126,13 +157,49 @@ impl Parser {
         if self.eat(mark) {
             return Ok(());
         }
-        Err(SyntaxError::new(self.span(), format!("expected `{mark}` {why}, found {}", self.peek().describe())))
+        let error = SyntaxError::new(self.span(), format!("expected `{mark}` {why}, found {}", self.peek().describe()));
+        // A block comes behind what may well look like a cast.
+        let help = if mark == "{" { None } else { self.meant() };
+        Err(SyntaxError { help, ..error })
+    }
+
+    /// The same of a statement that is written as `usage` says.
+    fn expect_in(&mut self, mark: &'static str, why: &str, usage: &str) -> Result<()> {
+        self.expect(mark, why).map_err(|error| error.help(format!("it is written {usage}")))
     }
 
     fn expect_end(&self) -> Result<()> {
-        match self.peek() {
-            Token::End => Ok(()),
-            other => Err(SyntaxError::new(self.span(), format!("expected the end, found {}", other.describe()))),
+        let Token::End = self.peek() else {
+            let error = SyntaxError::new(self.span(), format!("expected the end, found {}", self.peek().describe()));
+            let help = match self.peek() {
+                Token::Mark("}") => Some("there is no `{` for it".to_owned()),
+                Token::Mark("#") => Some("a comment begins with `//`".to_owned()),
+                _ => self.meant(),
+            };
+            return Err(SyntaxError { help, ..error });
+        };
+        Ok(())
+    }
+
+    /// What may have been meant by an expression that goes on where it should have ended.
+    fn meant(&self) -> Option<String> {
+        let before = |n: usize| self.at.checked_sub(n).map(|at| &self.tokens[at].token);
+        match (before(1), self.peek()) {
+            (_, Token::Mark("++" | "--")) => Some("`++` and `--` stand in statements of their own: `$x++;`".into()),
+            (Some(Token::Mark(")")), Token::Ident(_) | Token::Variable(_) | Token::Map(_) | Token::Int(_)) => {
+                match (before(3), before(2)) {
+                    (Some(Token::Mark("(")), Some(Token::Ident(word))) => Some(match suggest(word, TYPE_WORDS) {
+                        Some(like) => format!("if this is a cast: did you mean `({like})`?"),
+                        None => format!(
+                            "`({word})` is no cast: types begin with `struct`, `union` or `enum`, are `uint32` and the like, or end in `_t` or `*`"
+                        ),
+                    }),
+                    (_, Some(Token::Mark("]"))) => Some("there are no casts to arrays".into()),
+                    _ => None,
+                }
+            }
+            (_, Token::Mark(",")) => Some("there are no tuples but as keys: `@m[a, b]`".into()),
+            _ => None,
         }
     }
 
@@ -195,6 +262,14 @@ impl Parser {
                 "if" => return self.branch(start),
                 "while" | "unroll" => {
                     self.advance();
+                    if *self.peek() == Token::Mark("{") {
+                        let (what, usage) = match word.as_str() {
+                            "while" => ("a condition", "`while CONDITION { ... }`"),
+                            _ => ("a number", "`unroll(3) { ... }`"),
+                        };
+                        let message = format!("expected {what} after `{word}`, found `{{`");
+                        return Err(SyntaxError::new(self.span(), message).help(format!("it is written {usage}")));
+                    }
                     let operand = self.expr()?;
                     let span = start..self.last_end();
                     let body = self.block()?;
@@ -208,6 +283,10 @@ impl Parser {
                 }
                 "return" => {
                     self.advance();
+                    if !matches!(self.peek(), Token::Mark(";" | "}") | Token::End) {
+                        let message = format!("expected `;` after `return`, found {}", self.peek().describe());
+                        return Err(SyntaxError::new(self.span(), message).help("a body gives no value"));
+                    }
                     StatementKind::Return
                 }
                 "break" => {
@@ -220,25 +299,31 @@ impl Parser {
                 }
                 "delete" => {
                     self.advance();
-                    self.expect("(", "after `delete`")?;
+                    self.expect_in("(", "after `delete`", "`delete(@m[key]);`")?;
                     let mut map = self.map()?;
-                    // Older notation: delete(@m, key).
+                    // Or delete(@m, key).
                     while self.eat(",") {
-                        map.keys.push(self.expr()?);
+                        self.key(&mut map.keys)?;
+                        map.span.end = self.last_end();
                     }
                     self.expect(")", "after the element")?;
                     StatementKind::Delete(map)
                 }
                 "clear" => {
                     self.advance();
-                    self.expect("(", "after `clear`")?;
+                    self.expect_in("(", "after `clear`", "`clear(@m);`")?;
                     let map = self.map()?;
                     self.expect(")", "after the map")?;
                     StatementKind::Clear(map)
                 }
                 "emit" => {
                     self.advance();
-                    let stream = self.ident("the name of a stream")?;
+                    let usage = match self.peek() {
+                        Token::Mark("{") => "`emit STREAM { ... }`, or `{ ... }` alone for the stream with the probe's name",
+                        Token::Text(_) => "without quotes: `emit STREAM { ... }`",
+                        _ => "`emit STREAM { ... }`",
+                    };
+                    let stream = self.ident("the name of a stream").map_err(|e| e.help(format!("it is written {usage}")))?;
                     StatementKind::Emit(Some(stream), self.emit_fields(false)?)
                 }
                 _ => return Err(self.no_statement(&Token::Ident(word))),
@@ -257,7 +342,10 @@ impl Parser {
                 Ok(StatementKind::Assign(ident, Some(op), one))
             }
             Token::Map(_) => Ok(StatementKind::AssignMap(self.map()?, Some(op), one)),
-            other => Err(SyntaxError::new(self.span(), format!("expected a variable or a map, found {}", other.describe()))),
+            other => {
+                let message = format!("expected a variable or a map, found {}", other.describe());
+                Err(SyntaxError::new(self.span(), message).help("`++$x;` or `++@m;`"))
+            }
         }
     }
 
@@ -294,7 +382,9 @@ impl Parser {
                 None => {
                     let what = if matches!(left, Left::Variable(_)) { "variable" } else { "map" };
                     let message = format!("expected `=` after the {what}, found {}", other.describe());
-                    return Err(SyntaxError::new(span, message));
+                    return Err(
+                        SyntaxError::new(span, message).help("a value alone is no statement: assign it, or record it by `emit`")
+                    );
                 }
             },
         };
@@ -316,18 +406,11 @@ impl Parser {
             }
             Token::Map(name) => {
                 let ident = Ident { name, span: self.advance().span };
-                self.expect("=", "after the map")?;
-                let kind = self.ident("a kind of map")?;
-                self.expect("(", "after the kind of map")?;
-                let size = match self.peek().clone() {
-                    Token::Int(size) => size,
-                    other => {
-                        let message = format!("expected a number of elements, found {}", other.describe());
-                        return Err(SyntaxError::new(self.span(), message));
-                    }
-                };
-                self.advance();
-                self.expect(")", "after the number of elements")?;
+                self.expect_in("=", "after the map", DECLARE)?;
+                let kind = self.ident("a kind of map").map_err(|e| e.help(format!("it is written {DECLARE}")))?;
+                self.expect_in("(", "after the kind of map", DECLARE)?;
+                let size = self.expr()?;
+                self.expect_in(")", "after the number of elements", DECLARE)?;
                 Ok(StatementKind::Declare(ident, kind, size))
             }
             other => {
@@ -355,19 +438,24 @@ impl Parser {
     /// `for ($i : a..b) { ... }`
     fn range_loop(&mut self, start: usize) -> Result<Statement> {
         self.advance();
-        self.expect("(", "after `for`")?;
+        let parenthesis = self.eat("(");
         let variable = match self.peek().clone() {
             Token::Variable(name) => Ident { name, span: self.advance().span },
             other => {
                 let message = format!("expected a variable, found {}", other.describe());
-                return Err(SyntaxError::new(self.span(), message).help("`for ($i : 0..10) { ... }`"));
+                return Err(SyntaxError::new(self.span(), message).help(format!("it is written {FOR}")));
             }
         };
-        self.expect(":", "after the variable")?;
+        self.expect_in(":", "after the variable", FOR)?;
         let from = self.expr()?;
-        self.expect("..", "after the range's begin")?;
+        if matches!(from.kind, ExprKind::Map(_)) && *self.peek() != Token::Mark("..") {
+            return Err(SyntaxError::new(from.span, WHOLE_MAP).help(WHOLE_MAP_HELP));
+        }
+        self.expect_in("..", "after the range's begin", FOR)?;
         let to = self.expr()?;
-        self.expect(")", "after the range")?;
+        if parenthesis {
+            self.expect_in(")", "after the range", FOR)?;
+        }
         let span = start..self.last_end();
         let body = self.block()?;
         Ok(Statement { kind: StatementKind::For(variable, from, to, body), span })
@@ -382,31 +470,84 @@ impl Parser {
         let name = Ident { name, span: self.advance().span };
         let mut keys = Vec::new();
         if self.eat("[") {
+            if *self.peek() == Token::Mark("]") {
+                let message = "expected a key, found `]`";
+                return Err(SyntaxError::new(self.span(), message).help(format!("a map without a key is `@{}`", name.name)));
+            }
             loop {
-                // A tuple is the same as its parts.
-                keys.push(self.expr()?);
+                self.key(&mut keys)?;
                 if !self.eat(",") {
                     break;
                 }
             }
             self.expect("]", "after the key")?;
         }
-        Ok(MapAccess { name, keys })
+        let span = name.span.start..self.last_end();
+        Ok(MapAccess { name, keys, span })
+    }
+
+    /// A part of a key, or several as a tuple: `(a, b)` is the same as `a, b`.
+    fn key(&mut self, keys: &mut Vec<Expr>) -> Result<()> {
+        if !self.begins_tuple() {
+            keys.push(self.expr()?);
+            return Ok(());
+        }
+        self.advance();
+        while !self.eat(")") {
+            self.nested(|p| p.key(keys))?;
+            if !self.eat(",") {
+                self.expect(")", "after the key")?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// At a `(`: there is a comma before it is closed, and nothing but the key's end behind.
+    fn begins_tuple(&self) -> bool {
+        if *self.peek() != Token::Mark("(") {
+            return false;
+        }
+        let (mut depth, mut comma) = (0_usize, false);
+        for (i, spanned) in self.tokens[self.at..].iter().enumerate() {
+            match spanned.token {
+                Token::Mark("(" | "[" | "{") => depth += 1,
+                Token::Mark(")" | "]" | "}") => depth = depth.saturating_sub(1),
+                Token::Mark(",") if depth == 1 => comma = true,
+                Token::Mark(";") | Token::End => return false,
+                _ => {}
+            }
+            if depth == 0 {
+                let next = self.tokens.get(self.at + i + 1).map(|next| &next.token);
+                return comma && matches!(next, Some(Token::Mark("," | ")" | "]")));
+            }
+        }
+        false
     }
 
     fn no_statement(&self, found: &Token) -> SyntaxError {
         let error = SyntaxError::new(self.span(), format!("expected a statement, found {}", found.describe()));
-        let elsewhere = match found {
-            Token::Ident(word) => ELSEWHERE.iter().find(|(name, _)| name == word).map(|(_, help)| *help),
-            _ => None,
+        let next = self.tokens.get(self.at + 1).map(|next| &next.token);
+        let Token::Ident(word) = found else {
+            return error.help(format!(
+                "statements begin with a variable, a map, a `{{`, or {}",
+                STATEMENTS.iter().filter(|word| !matches!(**word, "else" | "clear")).copied().collect::<Vec<_>>().join(", ")
+            ));
         };
-        error.help(elsewhere.unwrap_or(
-            "statements are `emit STREAM { ... }`, `$x = ...`, `@m[...] = ...`, `if`, `while`, `for`, `unroll`, `delete`, `clear` and `return`",
-        ))
+        if let Some((_, help)) = ELSEWHERE.iter().find(|(name, _)| name == word) {
+            return error.help(*help);
+        }
+        let assigns = |mark: &str| mark == "=" || COMPOUND.iter().any(|(compound, _)| *compound == mark);
+        match (suggest(word, STATEMENTS), next) {
+            (_, Some(Token::Mark(mark))) if assigns(mark) => error.help(format!("a variable has a `$`: `${word} {mark} ...`")),
+            (Some("else"), _) => error.help("`else` stands behind the `}` of an `if`"),
+            (Some(like), _) => error.help(format!("did you mean `{like}`?")),
+            _ => error.help("a value alone is no statement: assign it, or record it by `emit`"),
+        }
     }
 
     fn block(&mut self) -> Result<Vec<Statement>> {
-        self.expect("{", "before the block")?;
+        self.expect("{", "before the block").map_err(|error| error.help("the braces of a block are required"))?;
         let statements = self.nested(Self::statements)?;
         self.expect("}", "after the block")?;
         Ok(statements)
@@ -428,7 +569,12 @@ impl Parser {
                 }
                 continue;
             }
-            let name = self.ident("the name of a field")?;
+            let name = self.ident("the name of a field").map_err(|error| match self.peek() {
+                Token::Variable(name) | Token::Map(name) if !name.is_empty() => {
+                    error.help(format!("give it a name: `{name}: {}`", self.peek().describe().trim_matches('`')))
+                }
+                _ => error.help("fields are written `NAME: VALUE`"),
+            })?;
             let value = if self.eat(":") {
                 self.expr()?
             } else if matches!(self.peek(), Token::Mark("," | "}")) {
@@ -517,8 +663,12 @@ impl Parser {
         let words = rest.iter().take_while(|t| matches!(t.token, Token::Ident(_) | Token::Mark("*"))).count();
         let (Some(first), Some(close), Some(value)) = (rest.first(), rest.get(words), rest.get(words + 1)) else { return false };
         let Token::Ident(word) = &first.token else { return false };
+        // These begin nothing but a type.
+        if matches!(word.as_str(), "struct" | "union" | "enum") {
+            return true;
+        }
         let last = words.checked_sub(1).map(|last| &rest[last].token);
-        let typed = TYPE_WORDS.contains(&word.as_str()) || word.ends_with("_t") || words > 1 && last == Some(&Token::Mark("*"));
+        let typed = begins_type(word) || words > 1 && last == Some(&Token::Mark("*"));
         let operand = matches!(
             value.token,
             Token::Int(_)
@@ -543,9 +693,13 @@ impl Parser {
             }
             self.advance();
         }
-        if words.is_empty() {
-            let message = format!("expected a type, found {}", self.peek().describe());
-            return Err(SyntaxError::new(self.span(), message).help("`struct sock`, `uint32`, `enum x`"));
+        if words.iter().all(|word| matches!(word.as_str(), "struct" | "union" | "enum" | "const")) {
+            let what = words
+                .last()
+                .filter(|word| *word != "const")
+                .map_or("a type".to_owned(), |word| format!("the name of the {word}"));
+            let message = format!("expected {what}, found {}", self.peek().describe());
+            return Err(SyntaxError::new(self.span(), message).help("as in `struct sock`, `uint32`, `enum x`"));
         }
         Ok(TypeName { text: words.join(" "), span: start..self.last_end() })
     }
@@ -554,19 +708,18 @@ impl Parser {
     fn typed_call(&mut self, function: &str) -> Result<Option<ExprKind>> {
         Ok(Some(match function {
             // `sizeof(value)` is an ordinary call.
-            "sizeof" if matches!(self.peek(), Token::Ident(word) if TYPE_WORDS.contains(&word.as_str()) || word.ends_with("_t")) => {
-                ExprKind::SizeOf(self.type_name()?)
-            }
+            "sizeof" if matches!(self.peek(), Token::Ident(word) if begins_type(word)) => ExprKind::SizeOf(self.type_name()?),
             "offsetof" => {
                 let of = self.type_name()?;
-                self.expect(",", "between type and member")?;
+                self.expect_in(",", "between type and member", "`offsetof(struct task_struct, comm)`")?;
                 ExprKind::OffsetOf(of, self.ident("the name of a member")?)
             }
             "container_of" => {
                 let pointer = self.expr()?;
-                self.expect(",", "after the pointer")?;
+                let usage = "`container_of(pointer, struct task_struct, comm)`";
+                self.expect_in(",", "after the pointer", usage)?;
                 let of = self.type_name()?;
-                self.expect(",", "between type and member")?;
+                self.expect_in(",", "between type and member", usage)?;
                 ExprKind::ContainerOf(Box::new(pointer), of, self.ident("the name of a member")?)
             }
             _ => return Ok(None),
@@ -581,6 +734,11 @@ impl Parser {
             self.chain(links)?;
             if self.eat(".") {
                 let member = self.ident("the name of a member")?;
+                if *self.peek() == Token::Mark("(") {
+                    let message = format!("`.{}` is a member and can't be called", member.name);
+                    return Err(SyntaxError::new(member.span, message)
+                        .help("functions take what they work on: `str(entry.args.filename)`"));
+                }
                 let span = expr.span.start..member.span.end;
                 expr = Expr { kind: ExprKind::Member(Box::new(expr), member), span };
             } else if *self.peek() == Token::Mark("->") && matches!(&expr.kind, ExprKind::Name(n) if n == "args") {
@@ -617,7 +775,7 @@ impl Parser {
                     self.expect(")", "after the arguments")?;
                     return Ok(Expr { kind, span: span.start..self.last_end() });
                 }
-                let arguments = self.arguments()?;
+                let arguments = self.arguments(name == "has_key")?;
                 let span = span.start..self.last_end();
                 let ident = Ident { span: span.start..span.start + name.len(), name };
                 return Ok(Expr { kind: ExprKind::Call(ident, arguments), span });
@@ -633,10 +791,15 @@ impl Parser {
         Ok(Expr { kind, span })
     }
 
-    fn arguments(&mut self) -> Result<Vec<Expr>> {
+    /// With `keys`, a tuple is its parts.
+    fn arguments(&mut self, keys: bool) -> Result<Vec<Expr>> {
         let mut out = Vec::new();
         while !self.eat(")") {
-            out.push(self.expr()?);
+            if keys {
+                self.key(&mut out)?;
+            } else {
+                out.push(self.expr()?);
+            }
             if !self.eat(",") {
                 self.expect(")", "after the arguments")?;
                 break;

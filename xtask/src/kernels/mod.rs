@@ -32,7 +32,7 @@ const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
 const TESTS: [&str; 1] = ["language"];
 /// What these read, from the root of the checkout.
-const DATA: [&str; 2] = ["host-ebpf/tests/specs", "tests/language"];
+const DATA: [&str; 3] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language"];
 /// Where the machines have the list of the tests' executables.
 const LIST: &str = "/tests";
 /// Where the table is kept, behind this line and before the next comment.
