@@ -1,6 +1,6 @@
 //! Sessions without workers: specs compiled, loaded, run over a workload in this process, and their records read here.
 
-use std::{ffi::OsString, fmt::Write, thread, time::Duration};
+use std::{ffi::OsString, fmt::Write, sync::Arc, thread, time::Duration};
 
 use portcullis::{
     clock, command,
@@ -8,14 +8,21 @@ use portcullis::{
     kernel::{Processes, Ring, RunningKernel},
     report::{self, Report},
     session::{Closed, Compiled, Config, Plugin},
+    symbols::{self, Symbols},
 };
 use portcullis_ebpf::{Options, ProbeSpec, Scope, Slot, Stream, processes, record, scope};
 
-use crate::workload;
+use crate::{portcullis, workload};
 
 /// A spec with one attach point.
 pub fn probe(name: &str, attach: &str, when: Option<&str>, body: &str) -> ProbeSpec {
     ProbeSpec { name: name.into(), attach: vec![attach.into()], when: when.map(Into::into), body: body.into(), optional: false }
+}
+
+/// The kernel that runs here. Programs and libraries are looked into by the real host's process for that.
+pub fn running() -> RunningKernel {
+    let symbols = symbols::Options { executable: Some(portcullis()), ..symbols::Options::default() };
+    RunningKernel::open().expect("the kernel can be read").with_symbols(Arc::new(Symbols::new(&symbols)))
 }
 
 /// What is run while the session is attached, one after the other.
@@ -59,7 +66,7 @@ pub fn trace(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>) -
 
 /// The same with a ring of a given size, which nobody reads before the close.
 pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, ring: u32) -> Traced {
-    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let kernel = running();
     let compiled = compile(&kernel, specs, options);
     let mut loaded = session(&kernel, compiled.clone(), options, ring).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
@@ -88,7 +95,7 @@ pub fn trace_around(specs: &[ProbeSpec], options: &Options, workloads: Workloads
 /// Traces two workloads across the gate: the one runs already when it opens, the other still when it closes; half a second each.
 pub fn across(specs: &[ProbeSpec], opening: &[&str], closing: &[&str]) -> Traced {
     let options = options();
-    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let kernel = running();
     let compiled = compile(&kernel, specs, &options);
     let loaded = session(&kernel, compiled.clone(), &options, 1 << 20).load(&kernel);
     let mut loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
@@ -122,7 +129,7 @@ pub struct Stopped {
 /// Traces a workload that does not end, closes after `open`, and looks what happens then.
 pub fn stop_while(specs: &[ProbeSpec], endless: &[&str], open: Duration, ring: u32) -> Stopped {
     let options = options();
-    let kernel = RunningKernel::open().expect("the kernel can be read");
+    let kernel = running();
     let compiled = compile(&kernel, specs, &options);
     let mut loaded = session(&kernel, compiled.clone(), &options, ring).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
     let workload = start_one(&loaded.processes(), endless);

@@ -5,7 +5,6 @@
 
 use std::{fs, path::Path};
 
-use portcullis::kernel::RunningKernel;
 use portcullis_ebpf::ProbeSpec;
 use portcullis_tests::{
     kernel::{self, Workloads},
@@ -94,7 +93,7 @@ fn spans() {
 #[test]
 fn specs_load() {
     let Some(_lock) = lock() else { return };
-    let column = matrix::check(&RunningKernel::open().unwrap(), &specs::directory());
+    let column = matrix::check(&kernel::running(), &specs::directory());
     assert_eq!(column.refusals, []);
     assert!(column.programs > 50, "{column}");
 }

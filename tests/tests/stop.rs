@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis::kernel::RunningKernel;
 use portcullis_ebpf::Options;
 use portcullis_tests::{
     Bundle, adhoc, assert_no_programs,
@@ -55,7 +54,7 @@ fn close_over_a_program_in_flight() {
 fn all_system_calls() {
     let Some(_lock) = lock() else { return };
     let specs = [probe("all", "tracepoint:syscalls:sys_enter_*", None, "return")];
-    let kernel = RunningKernel::open().unwrap();
+    let kernel = kernel::running();
     let options = Options::default();
     let start = Instant::now();
     let compiled = kernel::compile(&kernel, &specs, &options);

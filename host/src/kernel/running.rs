@@ -4,7 +4,7 @@ use std::{
     fs::{self, FileType},
     io,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use portcullis_ebpf::{
@@ -13,6 +13,7 @@ use portcullis_ebpf::{
 };
 
 use super::{binaries, features, functions};
+use crate::symbols::{self, Symbols, SymbolsError};
 
 /// Beside it are the files of the modules (kernel/bpf/btf.c), since Linux 5.11.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -32,6 +33,7 @@ pub struct RunningKernel {
     tracepoints: OnceLock<Result<Vec<(String, String)>, SourceError>>,
     features: OnceLock<Features>,
     functions: OnceLock<Result<Vec<Function>, SourceError>>,
+    symbols: Arc<Symbols>,
 }
 
 impl RunningKernel {
@@ -60,7 +62,18 @@ impl RunningKernel {
             tracepoints: OnceLock::new(),
             features: OnceLock::new(),
             functions: OnceLock::new(),
+            symbols: Arc::new(Symbols::new(&symbols::Options::default())),
         })
+    }
+
+    /// The same, with others that look into programs and libraries.
+    pub fn with_symbols(self, symbols: Arc<Symbols>) -> RunningKernel {
+        RunningKernel { symbols, ..self }
+    }
+
+    /// Who looks into programs and libraries. Nothing runs for that before it is asked.
+    pub fn symbols(&self) -> &Arc<Symbols> {
+        &self.symbols
     }
 
     /// The directory `events/` of tracefs.
@@ -149,12 +162,30 @@ impl Kernel for RunningKernel {
         path.map_err(|path| error(Path::new(&path), "its name is not text"))
     }
 
-    fn user_functions(&self, binary: &str, _: &str) -> Result<Vec<UserFunction>, SourceError> {
-        Err(error(Path::new(binary), "there is no reader of programs"))
+    fn user_functions(&self, binary: &str, pattern: &str) -> Result<Vec<UserFunction>, SourceError> {
+        let path = self.user_binary(binary)?;
+        let found = self.symbols.functions(Path::new(&path), None, pattern).map_err(|e| unreadable(&path, &e))?;
+        let function = |f: symbols::UserFunction| UserFunction {
+            path: path.clone(),
+            name: f.demangled.unwrap_or(f.name),
+            offset: f.file_offset,
+            endbr: f.starts_with_endbr64,
+        };
+        Ok(found.into_iter().map(function).collect())
     }
 
-    fn user_probes(&self, binary: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
-        Err(error(Path::new(binary), "there is no reader of programs"))
+    fn user_probes(&self, binary: &str, provider: &str, name: &str) -> Result<Vec<UserProbe>, SourceError> {
+        let path = self.user_binary(binary)?;
+        let found = self.symbols.usdt(Path::new(&path), None, provider, name).map_err(|e| unreadable(&path, &e))?;
+        let probe = |site: symbols::UsdtSite| UserProbe {
+            path: path.clone(),
+            provider: site.provider,
+            name: site.name,
+            offset: site.file_offset,
+            semaphore: site.semaphore_offset.unwrap_or(0),
+            arguments: site.arguments,
+        };
+        Ok(found.into_iter().map(probe).collect())
     }
 
     fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
@@ -185,6 +216,15 @@ impl Kernel for RunningKernel {
 
 fn error(what: &Path, reason: impl Into<String>) -> SourceError {
     SourceError { what: what.display().to_string(), reason: reason.into() }
+}
+
+fn unreadable(path: &str, error: &SymbolsError) -> SourceError {
+    let reason = match error {
+        SymbolsError::Open { source, .. } => source.to_string(),
+        SymbolsError::Parse { reason, .. } => reason.clone(),
+        SymbolsError::Pattern { .. } => error.to_string(),
+    };
+    SourceError { what: path.to_owned(), reason }
 }
 
 /// The names of the directories in a directory.

@@ -110,6 +110,9 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
     let config = Config { gate: manifest.start.gate, scope, tracker };
     let loaded = Compiled::new(built.iter().map(session_plugin).collect(), config)?.load(kernel)?;
+    if let Some(pid) = kernel.symbols().pid() {
+        loaded.processes().mark(pid, processes::OWN);
+    }
     Ok(Ready { manifest, loaded, built })
 }
 

@@ -8,8 +8,7 @@
 use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use portcullis::kernel::RunningKernel;
-use portcullis_tests::{lock, machine::Machine, matrix, specs};
+use portcullis_tests::{kernel, lock, machine::Machine, matrix, specs};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,7 +26,7 @@ fn run() -> Result<bool> {
     let machine = Machine::take()?;
     // Here others may be testing, and the tests of the list take the lock themselves.
     let lock = if machine.is_none() { lock() } else { None };
-    let mut column = matrix::check(&RunningKernel::open()?, &specs::directory());
+    let mut column = matrix::check(&kernel::running(), &specs::directory());
     drop(lock);
     if let Some(list) = std::env::args_os().nth(1) {
         let list = std::fs::read_to_string(&list).with_context(|| format!("can't read {}", list.display()))?;

@@ -24,7 +24,13 @@ workload opens-bad COUNT          openat(2) with a path at an address that is no
 workload forks COUNT              fork(2), COUNT times; each child calls getppid(2) once and exits
 workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 20), COUNT times
 workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
-workload idle SECONDS THREADS     each thread sleeps";
+workload idle SECONDS THREADS     each thread sleeps
+workload calls COUNT              workload_double(0), workload_double(1) and so on, functions of its own
+workload markers COUNT            a USDT probe `workload:marker` with the arguments 0, 1 and so on, at one of two places in turn;
+                                  it has to be attached to
+workload spins MILLISECONDS       works for so long
+workload waits COUNT              sleeps COUNT times, and so gives the CPU away as often
+workload syncs COUNT              fsync(2) of a file in memory, COUNT times";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +71,16 @@ fn main() -> ExitCode {
         ["forks", count] => (0..number(count)).for_each(|_| fork()),
         ["compat", count] => (0..number(count)).for_each(|_| compat_getpid()),
         ["blocked", seconds] => blocked(Duration::from_secs(number(seconds))),
+        ["calls", count] => (0..number(count)).for_each(|n| assert_eq!(workload_double(n), 2 * n)),
+        ["markers", count] => (0..number(count)).for_each(marker),
+        ["spins", milliseconds] => {
+            let end = Instant::now() + Duration::from_millis(number(milliseconds));
+            while Instant::now() < end {
+                std::hint::black_box(workload_double(1));
+            }
+        }
+        ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
+        ["syncs", count] => syncs(number(count)),
         ["idle", seconds, threads] => in_threads(number(threads), || thread::sleep(Duration::from_secs(number(seconds)))),
         _ => {
             eprintln!("{USAGE}");
@@ -72,6 +88,86 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// What probes of functions attach to.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn workload_double(n: u64) -> u64 {
+    std::hint::black_box(n) * 2
+}
+
+// A counter of those who listen, as `<sys/sdt.h>` makes it.
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    ".pushsection .probes, \"awR\", @progbits",
+    ".globl workload_marker_semaphore",
+    "workload_marker_semaphore: .2byte 0",
+    ".popsection",
+    ".pushsection .stapsdt.base, \"aGR\", @progbits, .stapsdt.base, comdat",
+    ".weak _.stapsdt.base",
+    ".hidden _.stapsdt.base",
+    "_.stapsdt.base: .space 1",
+    ".size _.stapsdt.base, 1",
+    ".popsection",
+);
+
+/// The instruction of a USDT probe and its note.
+#[cfg(target_arch = "x86_64")]
+macro_rules! usdt {
+    ($n:expr) => {
+        // SAFETY: an instruction that does nothing.
+        unsafe {
+            std::arch::asm!(
+                "990: nop",
+                ".pushsection .note.stapsdt, \"\", @note",
+                ".balign 4",
+                ".4byte 992f-991f, 994f-993f, 3",
+                "991: .asciz \"stapsdt\"",
+                "992: .balign 4",
+                "993: .8byte 990b",
+                ".8byte _.stapsdt.base",
+                ".8byte workload_marker_semaphore",
+                ".asciz \"workload\"",
+                ".asciz \"marker\"",
+                ".asciz \"8@%rdi\"",
+                "994: .balign 4",
+                ".popsection",
+                in("rdi") $n,
+                options(nomem, nostack, preserves_flags),
+            )
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" {
+    static workload_marker_semaphore: u16;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+fn marker(n: u64) {
+    // SAFETY: it is there as long as the process is, and whoever changes it is the kernel.
+    assert!(unsafe { (&raw const workload_marker_semaphore).read_volatile() } > 0, "nobody listens");
+    match n % 2 {
+        0 => usdt!(n),
+        _ => usdt!(n),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn marker(_: u64) {}
+
+fn syncs(count: u64) {
+    // SAFETY: the name ends with a NUL byte.
+    let file = unsafe { libc::memfd_create(c"workload".as_ptr(), libc::MFD_CLOEXEC) };
+    for _ in 0..count {
+        // SAFETY: the call takes a descriptor and touches no memory of ours.
+        unsafe { libc::fsync(file) };
+    }
+    // SAFETY: the descriptor is ours and not used again.
+    unsafe { libc::close(file) };
 }
 
 fn in_threads(threads: u64, work: impl Fn() + Sync) {

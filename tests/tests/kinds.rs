@@ -1,0 +1,174 @@
+//! Every kind of attach point that this kernel has, and how often it hits.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use portcullis_ebpf::{Kernel as _, attach};
+use portcullis_tests::{
+    kernel::{self, Traced, Workloads, probe},
+    lock, workload,
+};
+
+/// What one probe counts over a workload that runs before the opening, and over another after it.
+fn trace(attach: &str, body: &str, before: &[&str], open: &[&str]) -> Traced {
+    let traced =
+        kernel::trace(&[probe("probe", attach, None, body)], &kernel::options(), Workloads { before: &[before], open: &[open] });
+    assert_eq!(traced.report.check(), [], "{attach}");
+    traced
+}
+
+/// An attach point in the workload.
+fn within(kind: &str, rest: &str) -> String {
+    format!("{kind}:{}:{rest}", workload().to_str().unwrap())
+}
+
+/// Each call of a function of a program is one hit, wherever the probe is written to be; its return has what it returned.
+#[test]
+fn functions_of_programs() {
+    let Some(_lock) = lock() else { return };
+    let check = |attach: &str, body: &str| {
+        let traced = trace(attach, body, &["calls", "7"], &["calls", "1000"]);
+        assert_eq!((traced.probes[0].hits, traced.probes[0].hits_closed), (1000, 7), "{attach}");
+        traced.rows
+    };
+    let rows = check(&within("uprobe", "workload_double"), "emit calls { n: arg0, name: func }");
+    assert_eq!(rows[999], ("calls".to_owned(), vec!["n=999".to_owned(), "name=\"workload_double\"".to_owned()]));
+    check(&within("uprobe", "workload_dou*"), "emit calls { pid }");
+    let found = kernel::running().user_functions(workload().to_str().unwrap(), "workload_double").unwrap();
+    assert_eq!(found.len(), 1);
+    check(&within("uprobe", &format!("{:#x}", found[0].offset)), "emit calls { pid }");
+    let rows = check(&within("uretprobe", "workload_double"), "emit calls { ret: retval }");
+    let expect: Vec<_> = (0..1000).map(|n| ("calls".to_owned(), vec![format!("ret={}", 2 * n)])).collect();
+    assert_eq!(rows, expect);
+}
+
+/// Every call pairs with its return.
+#[test]
+fn spans_over_functions_of_programs() {
+    let Some(_lock) = lock() else { return };
+    let attach = within("span:uprobe", "workload_double");
+    let traced = trace(&attach, "emit calls { ok: duration > 0, ret: retval }", &["calls", "7"], &["calls", "1000"]);
+    let probe = &traced.probes[0];
+    assert_eq!((probe.entered, probe.matched, probe.hits, probe.unpaired), (1000, 1000, 1000, Some(0)));
+    assert_eq!((probe.entry_hits_closed, probe.hits_closed), (7, 7));
+    assert_eq!(traced.rows[999], ("calls".to_owned(), vec!["ok=1".to_owned(), "ret=1998".to_owned()]));
+}
+
+/// A probe of a program's own hits at each place where it stands. While it is attached the program is told so.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn probes_of_programs() {
+    let Some(_lock) = lock() else { return };
+    for rest in ["workload:marker", "marker", "work*:mark*"] {
+        let traced = trace(&within("usdt", rest), "emit markers { n: arg0 }", &["markers", "6"], &["markers", "500"]);
+        assert_eq!(traced.rows[499].1, ["n=499"]);
+        assert_eq!((traced.probes[0].hits, traced.probes[0].hits_closed), (500, 6), "{rest}");
+    }
+}
+
+/// Time that passes in the workload alone: other processes are not in scope.
+#[test]
+fn profile() {
+    let Some(_lock) = lock() else { return };
+    let traced = trace("profile:hz:200", "emit samples { pid }", &["spins", "50"], &["spins", "500"]);
+    let probe = &traced.probes[0];
+    // The machine may have others to run, too.
+    assert!((20..=101).contains(&probe.hits), "{probe:?}");
+    assert_eq!(probe.hits_closed, 0, "time was counted before the opening");
+}
+
+/// Time that passes, whatever runs.
+#[test]
+fn interval() {
+    let Some(_lock) = lock() else { return };
+    let traced = trace("interval:ms:20", "emit ticks { nsecs }", &["idle", "1", "1"], &["idle", "1", "1"]);
+    let probe = &traced.probes[0];
+    assert!((40..=52).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
+}
+
+/// The host's own moments come once each, before and after everything else.
+#[test]
+fn begin_and_end() {
+    let Some(_lock) = lock() else { return };
+    let specs = [
+        probe("begin", "begin", None, "emit rows { what: \"begin\" }"),
+        probe("call", "tracepoint:syscalls:sys_enter_getppid", None, "emit rows { what: \"call\" }"),
+        probe("end", "end", None, "emit rows { what: \"end\" }"),
+    ];
+    let calls: &[&str] = &["getppid", "2"];
+    let traced = kernel::trace(&specs, &kernel::options(), Workloads { before: &[calls], open: &[calls] });
+    assert_eq!(traced.report.check(), []);
+    let counts: Vec<_> = traced.probes.iter().map(|p| (p.hits, p.hits_closed)).collect();
+    assert_eq!(counts, [(1, 0), (2, 2), (1, 0)]);
+    let rows: Vec<_> = traced.rows.iter().map(|(_, fields)| fields[0].as_str()).collect();
+    assert_eq!(rows, ["what=\"begin\"", "what=\"call\"", "what=\"call\"", "what=\"end\""]);
+}
+
+/// A span between two tracepoints that a value joins: here its begin and its end are in different processes.
+#[test]
+fn spans_with_keys() {
+    let Some(_lock) = lock() else { return };
+    let attach = "span:tracepoint:sched:sched_process_fork..sched:sched_process_exit key args.child_pid .. args.pid";
+    let traced = trace(attach, "emit lives { ok: duration > 0 }", &["forks", "5"], &["forks", "40"]);
+    let probe = &traced.probes[0];
+    // The workload itself ends, too.
+    assert_eq!((probe.entered, probe.matched, probe.unpaired), (40, 40, Some(1)), "{probe:?}");
+}
+
+/// That a program waits is an event of its own.
+#[test]
+fn software() {
+    let Some(_lock) = lock() else { return };
+    let traced = trace("software:context-switches:1", "emit waits { pid }", &["waits", "50"], &["waits", "200"]);
+    let probe = &traced.probes[0];
+    assert!((200..300).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
+}
+
+/// Functions of the kernel, by each way that it has.
+#[test]
+fn functions_of_the_kernel() {
+    let Some(_lock) = lock() else { return };
+    let features = kernel::running().features();
+    let kinds =
+        [("kprobe", features.kprobe), ("kretprobe", features.kprobe), ("fentry", features.fentry), ("fexit", features.fentry)];
+    for (kind, _) in kinds.into_iter().filter(|(_, there)| *there) {
+        let traced = trace(&format!("{kind}:noop_fsync"), "emit syncs { pid }", &["syncs", "7"], &["syncs", "100"]);
+        assert_eq!((traced.probes[0].hits, traced.probes[0].hits_closed), (100, 7), "{kind}");
+    }
+    for (kind, _) in [("kprobe", features.kprobe), ("kfunc", features.fentry)].into_iter().filter(|(_, there)| *there) {
+        let body = "emit syncs { ret: retval, ok: duration > 0 }";
+        let traced = trace(&format!("span:{kind}:noop_fsync"), body, &["syncs", "7"], &["syncs", "100"]);
+        let probe = &traced.probes[0];
+        assert_eq!((probe.entered, probe.matched, probe.hits, probe.unpaired), (100, 100, 100, Some(0)), "{kind}");
+        assert_eq!(traced.rows[0].1, ["ret=0", "ok=1"]);
+    }
+}
+
+/// Each kind lists what there is of it, or says what the machine lacks.
+#[test]
+fn lists() {
+    let kernel = kernel::running();
+    let check = |pattern: &str, expect: &str| {
+        let found = attach::list(pattern, &kernel).unwrap_or_else(|e| panic!("{e}"));
+        assert!(found.iter().any(|listed| listed.point == expect), "{pattern}: {found:?}");
+    };
+    check(&within("uprobe", "workload_d*"), &within("uprobe", "workload_double"));
+    check(&within("uretprobe", "workload_d*"), &within("uretprobe", "workload_double"));
+    check(&within("span:uprobe", "workload_d*"), &within("span:uprobe", "workload_double"));
+    #[cfg(target_arch = "x86_64")]
+    check(&within("usdt", "*"), &within("usdt", "workload:marker"));
+    check("software:*", "software:page-faults");
+    check("profile:*", "profile:hz:N");
+    check("interval", "interval:s:N");
+    check("begin", "begin");
+    check("end", "end");
+    assert!(attach::list("uprobe:/no/such/file:*", &kernel).is_err());
+    let features = kernel.features();
+    for (pattern, there) in [
+        ("kprobe:noop_f*", features.kprobe),
+        ("fentry:noop_f*", features.fentry),
+        ("span:kfunc:noop_f*", features.fentry),
+        ("hardware:*", features.hardware),
+    ] {
+        assert_eq!(attach::list(pattern, &kernel).is_ok_and(|found| !found.is_empty()), there, "{pattern}");
+    }
+}
