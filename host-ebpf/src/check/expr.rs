@@ -6,7 +6,7 @@ use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, Result,
     builtins::{self, BUILTINS, Only},
     fold, functions,
-    ir::{self, Access, Helper, MemoryField, Save, Text, Value},
+    ir::{self, Access, Helper, MemoryField, Save, Stack, Text, Value},
     types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
@@ -263,9 +263,14 @@ impl Checker<'_> {
                 Ok(Typed::Text(Text::Saved { index: self.save(Save::Text(text)), keep }, ctype))
             }
             Typed::Literal(bytes) => Ok(Typed::Literal(bytes)),
+            Typed::Stack(stack, naming) => {
+                let depth = stack.depth();
+                Ok(Typed::Stack(Stack::Saved { index: self.save(Save::Stack(stack)), depth }, naming))
+            }
             other => {
-                let message = format!("a span keeps integers and text from its entry, and this is {}", other.describe());
-                Err(self.error_help(span, message, "a stack can be taken at the exit, or kept in a map: `@m[tid] = ...`"))
+                let message =
+                    format!("a span keeps integers, text and call stacks from its entry, and this is {}", other.describe());
+                Err(self.error_help(span, message, "name a member of it"))
             }
         }
     }

@@ -335,7 +335,9 @@ impl Checker<'_> {
     fn address(&mut self, expr: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let bytes = match self.expr(expr, half)? {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
-            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => self.bytes_at(expr, None, 16, span, half)?,
+            Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => {
+                self.bytes_at(expr, None, 16, span, half)?
+            }
             other => {
                 let message =
                     format!("`ntop` takes an integer of 4 bytes, or an array of 4 or 16, and this is {}", other.describe());
@@ -435,10 +437,6 @@ impl Checker<'_> {
     }
 
     pub(super) fn stack(&mut self, name: &str, depth: Option<&Expr>, span: &Range<usize>, half: Half) -> Result<Typed> {
-        if half == Half::Entry {
-            let help = "take it at the entry by a probe of its own, into a map with the key `tid`";
-            return Err(self.error_help(span, "a span keeps integers and text from its entry, and this is a call stack", help));
-        }
         if self.site(half).context == ContextKind::Nothing {
             return Err(self.error(span, format!("{} has no call stack", self.here(half))));
         }
