@@ -297,7 +297,8 @@ impl Checker<'_> {
                     None => self.arguments_help(half),
                 }
             };
-            return Err(self.error_help(&member.span, message, help));
+            // Kernels differ in what their functions take and their records have.
+            return Err(Diagnostic { missing: true, ..self.error_help(&member.span, message, help) });
         };
         self.read(DataClass::Arguments, span);
         self.argument(&argument, span, half)
