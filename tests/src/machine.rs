@@ -19,6 +19,9 @@ const MOUNTS: [(&str, &str); 9] = [
     ("cgroup2", "/sys/fs/cgroup"),
 ];
 
+/// The modules that the kernel is to have, in the order of their names; a machine may have none.
+const MODULES: &str = "/modules";
+
 /// The machine of which this process is the first.
 #[derive(Debug)]
 pub struct Machine(());
@@ -32,6 +35,7 @@ impl Machine {
         for (kind, at) in MOUNTS {
             mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
         }
+        load_modules()?;
         Ok(Some(Machine(())))
     }
 
@@ -45,6 +49,19 @@ impl Machine {
         rustix::fs::sync();
         Ok(rustix::system::reboot(rustix::system::RebootCommand::Restart)?)
     }
+}
+
+fn load_modules() -> io::Result<()> {
+    if !fs::exists(MODULES)? {
+        return Ok(());
+    }
+    let mut paths = fs::read_dir(MODULES)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let failed = |e: io::Error| io::Error::new(e.kind(), format!("can't load {}: {e}", path.display()));
+        rustix::system::finit_module(File::open(&path).map_err(failed)?, c"", 0).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
 }
 
 fn mount(kind: &str, at: &str) -> io::Result<()> {

@@ -6,6 +6,7 @@
 mod column;
 mod fetch;
 mod image;
+mod modules;
 mod vm;
 
 use std::{
@@ -80,6 +81,7 @@ pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
     }
     let image = make_image(place, &tests)?;
     for kernel in &prepared.kernels {
+        let image = modules::with_modules(place, kernel, &image)?;
         columns.push(vm::check(place, &prepared.qemu, kernel, &image)?);
     }
     columns.sort_by_key(|column| fetch::numbers(&column.release));
