@@ -4,6 +4,8 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
     io,
+    net::UdpSocket,
+    os::fd::AsRawFd,
 };
 
 /// Source and type, and where.
@@ -36,6 +38,7 @@ impl Machine {
             mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
         }
         load_modules()?;
+        loopback_up()?;
         Ok(Some(Machine(())))
     }
 
@@ -62,6 +65,18 @@ fn load_modules() -> io::Result<()> {
         rustix::system::finit_module(File::open(&path).map_err(failed)?, c"", 0).map_err(|e| failed(e.into()))?;
     }
     Ok(())
+}
+
+/// Nobody else is there to do it.
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zero is a request without a name and flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the socket is ours, and the request lives through the call and has a name that ends with zero.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn mount(kind: &str, at: &str) -> io::Result<()> {

@@ -31,7 +31,7 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 1] = ["language"];
+const TESTS: [&str; 2] = ["language", "tools"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 2] = ["host-ebpf/tests/specs", "tests/language"];
 /// Where the machines have the list of the tests' executables.
