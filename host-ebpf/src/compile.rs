@@ -35,7 +35,7 @@ pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> R
             Err(error) => errors.push(error),
         }
     }
-    match unit.check(specs, &parsed, kernel) {
+    match unit.check(specs, &mut parsed, kernel) {
         Ok(checked) if errors.is_empty() => {
             for (index, bodies) in checked {
                 let spec = &specs[index];
@@ -106,26 +106,33 @@ impl Unit {
     fn check(
         &mut self,
         specs: &[ProbeSpec],
-        parsed: &[Parsed],
+        parsed: &mut [Parsed],
         kernel: &dyn Kernel,
     ) -> Result<Vec<(usize, Bodies)>, Vec<Diagnostic>> {
         let mut pass = 0;
         loop {
             self.maps.begin();
             let (mut checked, mut errors) = (Vec::with_capacity(parsed.len()), Vec::new());
-            for probe in parsed {
+            for probe in parsed.iter_mut() {
                 let spec = &specs[probe.index];
                 let mut bodies = Bodies::with_capacity(probe.targets.len());
-                for (attach, target) in &probe.targets {
+                let mut lacking = Vec::new();
+                for (number, (attach, target)) in probe.targets.iter().enumerate() {
                     let parsed = check::Parsed { when: probe.when.as_ref(), body: &probe.body, attach: *attach };
                     match check::check(spec, parsed, target, kernel, &mut self.maps) {
                         Ok(body) => bodies.push(body),
+                        Err(error) if error.missing && spec.optional => {
+                            lacking.push(number);
+                            self.lacks(spec, error.message);
+                        }
                         Err(error) => {
                             errors.push(error);
                             break;
                         }
                     }
                 }
+                let mut number = 0..;
+                probe.targets.retain(|_| number.next().is_none_or(|number| !lacking.contains(&number)));
                 checked.push((probe.index, bodies));
             }
             pass += 1;
@@ -133,6 +140,14 @@ impl Unit {
                 errors.extend(self.maps.unknown(specs));
                 return if errors.is_empty() { Ok(checked) } else { Err(errors) };
             }
+        }
+    }
+
+    /// What an optional probe goes without, each reason once.
+    fn lacks(&mut self, spec: &ProbeSpec, reason: String) {
+        let missing = Missing { probe: spec.name.clone(), reason };
+        if !self.missing.contains(&missing) {
+            self.missing.push(missing);
         }
     }
 
@@ -188,7 +203,7 @@ impl Unit {
                     if !(error.missing && spec.optional) {
                         return Err(error);
                     }
-                    self.missing.push(Missing { probe: spec.name.clone(), reason: error.message });
+                    self.lacks(spec, error.message);
                 }
             }
             if targets.len() > options.max_targets {

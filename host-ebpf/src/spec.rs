@@ -16,7 +16,8 @@ pub struct ProbeSpec {
     pub when: Option<String>,
     /// Statements.
     pub body: String,
-    /// An optional probe may be missing on this kernel.
+    /// An optional probe may be missing on this kernel, or at one of its attach points, because of what it attaches to or of what its
+    /// body names: a type, a member, an argument.
     pub optional: bool,
 }
 

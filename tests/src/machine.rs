@@ -4,6 +4,8 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
     io,
+    net::UdpSocket,
+    os::fd::AsRawFd,
 };
 
 /// Source and type, and where.
@@ -19,6 +21,9 @@ const MOUNTS: [(&str, &str); 9] = [
     ("cgroup2", "/sys/fs/cgroup"),
 ];
 
+/// The modules that the kernel is to have, in the order of their names; a machine may have none.
+const MODULES: &str = "/modules";
+
 /// The machine of which this process is the first.
 #[derive(Debug)]
 pub struct Machine(());
@@ -32,6 +37,8 @@ impl Machine {
         for (kind, at) in MOUNTS {
             mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
         }
+        load_modules()?;
+        loopback_up()?;
         Ok(Some(Machine(())))
     }
 
@@ -45,6 +52,31 @@ impl Machine {
         rustix::fs::sync();
         Ok(rustix::system::reboot(rustix::system::RebootCommand::Restart)?)
     }
+}
+
+fn load_modules() -> io::Result<()> {
+    if !fs::exists(MODULES)? {
+        return Ok(());
+    }
+    let mut paths = fs::read_dir(MODULES)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let failed = |e: io::Error| io::Error::new(e.kind(), format!("can't load {}: {e}", path.display()));
+        rustix::system::finit_module(File::open(&path).map_err(failed)?, c"", 0).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
+}
+
+/// Nobody else is there to do it.
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zero is a request without a name and flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the socket is ours, and the request lives through the call and has a name that ends with zero.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn mount(kind: &str, at: &str) -> io::Result<()> {

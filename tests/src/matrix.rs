@@ -238,7 +238,10 @@ fn by_file(files: &[File], fates: &[Vec<Fate>]) -> Vec<Row> {
     let row = |(file, fates): (&File, &Vec<Fate>)| {
         let count = |wanted: fn(&Fate) -> bool| fates.iter().filter(|fate| wanted(fate)).count();
         let loaded = count(|fate| matches!(fate, Fate::Loaded(found) if found.iter().all(Option::is_some)));
-        let partly = count(|fate| matches!(fate, Fate::Loaded(found) if found.iter().any(Option::is_none)));
+        // A case that has none of its probes has loaded nothing.
+        let partly = count(
+            |fate| matches!(fate, Fate::Loaded(found) if found.iter().any(Option::is_none) && found.iter().any(Option::is_some)),
+        );
         let cell = match (loaded, partly, fates.len()) {
             _ if count(|fate| matches!(fate, Fate::Refused)) > 0 => "REFUSED".to_owned(),
             (loaded, _, all) if loaded == all => "ok".to_owned(),
@@ -283,12 +286,14 @@ mod tests {
             File { name: "tools/some".into(), cases: vec![case("a", "rawtracepoint:x"), case("b", "tracepoint:x:z")] },
             File { name: "tools/none".into(), cases: vec![case("a", "span:syscall:x")] },
             File { name: "tools/part".into(), cases: vec![case("a", "rawtracepoint:x")] },
+            File { name: "tools/nothing".into(), cases: vec![case("a", "rawtracepoint:x")] },
         ];
         let loaded = |mechanism: &str| Fate::Loaded(vec![Some(mechanism.into())]);
         let fates = [
             vec![loaded("raw"), loaded("tp_btf")],
             vec![Fate::Lacks, loaded("perf_tracepoint")],
             vec![Fate::Lacks],
+            vec![Fate::Loaded(vec![None, Some("raw".into())])],
             vec![Fate::Loaded(vec![None])],
         ];
         let column = Column {
@@ -306,6 +311,7 @@ row	The language's tests	all	ok
 row	Tools	some	1 of 2
 row	Tools	none	lacks
 row	Tools	part	in part
+row	Tools	nothing	lacks
 refused	all		gate bit 0, scope System	a\\tb\\n\\\\
 done	0
 ";

@@ -89,6 +89,23 @@ fn spans() {
     check_file("spans.cases");
 }
 
+/// A span keeps the call stacks of its entry, whole: at the exit the process stands where it did.
+#[test]
+fn stacks() {
+    let Some(_lock) = lock() else { return };
+    let body = "emit s { kernel: entry.kstack, user: entry.ustack, after: ustack }; @by[entry.kstack] = count();".to_owned();
+    let spec = ProbeSpec { name: "probe".into(), attach: vec!["span:syscall:getppid".into()], body, ..ProbeSpec::default() };
+    let traced = kernel::trace(&[spec], &kernel::options(), Workloads { before: &[], open: &[&["getppid", "3"]] });
+    assert_eq!(traced.report.check(), []);
+    assert_eq!(traced.rows.len(), 3);
+    for (_, fields) in &traced.rows {
+        let [kernel, user, after] = [0, 1, 2].map(|i| fields[i].split_once('=').unwrap().1);
+        assert_eq!(user, after);
+        assert!(!kernel.starts_with("(0 ") && kernel.ends_with(" of 0)"), "{kernel}");
+        assert!(!user.starts_with("(0 ") && !user.ends_with(" of 0)"), "{user}");
+    }
+}
+
 /// Every program that the compiler's own data tests make passes this kernel's verifier, with the gate and without, in both scopes.
 #[test]
 fn specs_load() {

@@ -408,7 +408,11 @@ fn shorten(key: &mut Key, types: &mut [KeyType]) {
     let others: u32 = 8 + types.iter().map(|typ| if matches!(typ, KeyType::Stack { .. }) { 0 } else { typ.size() }).sum::<u32>();
     let most = (SMALL_KEY.saturating_sub(others) / stacks / 8).saturating_sub(1).max(1);
     for (part, typ) in key.iter_mut().zip(types) {
-        if let (KeyPart::Stack(Stack::Kernel(depth) | Stack::User(depth)), KeyType::Stack { depth: typ, .. }) = (part, typ) {
+        if let (
+            KeyPart::Stack(Stack::Kernel(depth) | Stack::User(depth) | Stack::Saved { depth, .. }),
+            KeyType::Stack { depth: typ, .. },
+        ) = (part, typ)
+        {
             *depth = (*depth).min(most);
             *typ = *depth;
         }

@@ -6,7 +6,7 @@ use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, Result,
     builtins::{self, BUILTINS, Only},
     fold, functions,
-    ir::{self, Access, Helper, MemoryField, Save, Text, Value},
+    ir::{self, Access, Helper, MemoryField, Save, Stack, Text, Value},
     types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
@@ -323,9 +323,14 @@ impl Checker<'_> {
                 Ok(Typed::Text(Text::Saved { index: self.save(Save::Text(text)), keep }, ctype))
             }
             Typed::Literal(bytes) => Ok(Typed::Literal(bytes)),
+            Typed::Stack(stack, naming) => {
+                let depth = stack.depth();
+                Ok(Typed::Stack(Stack::Saved { index: self.save(Save::Stack(stack)), depth }, naming))
+            }
             other => {
-                let message = format!("a span keeps integers and text from its entry, and this is {}", other.describe());
-                Err(self.error_help(span, message, "a probe of its own can record it at the entry, with `tid`"))
+                let message =
+                    format!("a span keeps integers, text and call stacks from its entry, and this is {}", other.describe());
+                Err(self.error_help(span, message, "name a member of it"))
             }
         }
     }
@@ -352,7 +357,8 @@ impl Checker<'_> {
                     None => self.arguments_help(half),
                 }
             };
-            return Err(self.error_help(&member.span, message, help));
+            // Kernels differ in what their functions take and their records have.
+            return Err(Diagnostic { missing: true, ..self.error_help(&member.span, message, help) });
         };
         self.read(DataClass::Arguments, span);
         self.argument(&argument, span, half)

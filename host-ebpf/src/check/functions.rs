@@ -511,10 +511,6 @@ impl Checker<'_> {
     }
 
     pub(super) fn stack(&mut self, name: &str, depth: Option<&Expr>, span: &Range<usize>, half: Half) -> Result<Typed> {
-        if half == Half::Entry {
-            let help = "a probe of its own can record it at the entry, with `tid`";
-            return Err(self.error_help(span, "a span keeps integers and text from its entry, and this is a call stack", help));
-        }
         if self.site(half).context == ContextKind::Nothing {
             let message = format!("{} has no call stack", self.here(half));
             return Err(self.error_help(span, message, "the host runs it itself, once"));

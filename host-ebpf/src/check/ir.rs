@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use crate::{
     attach::{Place, Space},
     kernel::btf::Int,
-    record::Naming,
+    record::{LENGTH_HEADER, Naming},
     syntax::ast::{BinaryOp, UnaryOp},
 };
 
@@ -148,12 +148,14 @@ pub(crate) enum Stack {
     User(u32),
     /// One address of the process.
     Address(Box<Value>),
+    /// What the span's entry half kept, by position in [`Body::saves`].
+    Saved { index: usize, depth: u32 },
 }
 
 impl Stack {
     pub(crate) fn depth(&self) -> u32 {
         match self {
-            Stack::Kernel(depth) | Stack::User(depth) => *depth,
+            Stack::Kernel(depth) | Stack::User(depth) | Stack::Saved { depth, .. } => *depth,
             Stack::Address(_) => 1,
         }
     }
@@ -367,6 +369,7 @@ pub(crate) struct Body {
 pub(crate) enum Save {
     Int(Value),
     Text(Text),
+    Stack(Stack),
 }
 
 impl Save {
@@ -375,7 +378,18 @@ impl Save {
         match self {
             Save::Int(_) => 8,
             Save::Text(text) => text_room(text.capacity()),
+            Save::Stack(stack) => LENGTH_HEADER + 8 * stack.depth(),
         }
+    }
+
+    /// How many bytes of the program's stack it takes in the exit half: a call stack is too large.
+    pub(crate) fn on_stack(&self) -> u32 {
+        if self.is_stack() { 0 } else { self.size() }
+    }
+
+    /// It is a call stack.
+    pub(crate) fn is_stack(&self) -> bool {
+        matches!(self, Save::Stack(_))
     }
 }
 

@@ -74,6 +74,7 @@ impl Generator<'_> {
                 self.put(Width::W8, frames);
                 self.asm.set(R0, 8);
             }
+            Stack::Saved { index, depth } => return self.put_saved_stack(*index, at, *depth),
             Stack::Kernel(depth) | Stack::User(depth) => {
                 let flags = if matches!(stack, Stack::User(_)) { u64::from(BPF_F_USER_STACK) } else { 0 };
                 self.asm.mov(R1, R6);
@@ -92,5 +93,23 @@ impl Generator<'_> {
             self.asm.alu_imm(Alu::Rsh, R0, 32);
         }
         self.put(Width::W4, at.at(4));
+    }
+
+    /// Copies what a span's entry kept, so many frames at most.
+    fn put_saved_stack(&mut self, index: usize, at: Spot, depth: u32) {
+        let Some((_, from)) = self.saved_stacks.iter().copied().find(|(saved, _)| *saved == index) else { return };
+        let (base, offset) = self.reach(from, R3);
+        self.copy(at, base, offset, LENGTH_HEADER + 8 * depth);
+        // Where a key has room for less than was kept, the length is that of what is there.
+        if self.function.body.saves.get(index).is_some_and(|save| save.size() > LENGTH_HEADER + 8 * depth) {
+            let fits = self.asm.label();
+            self.asm.load(Width::W4, R0, base, offset);
+            self.asm.alu_imm(Alu::Lsh, R0, 32);
+            self.asm.alu_imm(Alu::Arsh, R0, 32);
+            self.asm.jump_if_imm(Cond::SignedLe, R0, 8 * depth as i32, fits);
+            self.asm.set(R0, (8 * depth).into());
+            self.asm.place(fits);
+            self.put(Width::W4, at);
+        }
     }
 }

@@ -5,7 +5,7 @@ use aya_obj::generated::bpf_func_id::{
     BPF_FUNC_probe_read_kernel,
 };
 
-use super::{Context, GenerateError, STACK, statement};
+use super::{Context, GenerateError, STACK, room::Spot, statement};
 use crate::{
     assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Reg, Width},
     check::ir::{Save, text_room},
@@ -29,7 +29,7 @@ pub(super) struct Generator<'a> {
     pub(super) scratch_most: u32,
     /// How much of the scratch map the function will have used.
     scratch_needed: u32,
-    /// The address of the scratch map's value that is claimed.
+    /// Where the address of the scratch map's value is that is claimed; 0 if there is no place for it yet.
     pub(super) scratch: i16,
     /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
     pub(super) pid_tgid: i16,
@@ -38,6 +38,10 @@ pub(super) struct Generator<'a> {
     /// In a span's exit half: when it began, and what its entry kept.
     pub(super) entry_time: i16,
     pub(super) saved: i16,
+    /// The same of call stacks, by position in the body's saves.
+    pub(super) saved_stacks: Vec<(usize, Spot)>,
+    /// The scratch map's value has been claimed.
+    pub(super) claimed: bool,
     /// The key of a span that is not the thread's id alone.
     pub(super) span_key: i16,
     /// Where to note that memory was not there, for whoever wants to know.
@@ -73,6 +77,8 @@ impl<'a> Generator<'a> {
             variables: Vec::new(),
             entry_time: 0,
             saved: 0,
+            saved_stacks: Vec::new(),
+            claimed: false,
             span_key: 0,
             fault: None,
             loops: Vec::new(),
@@ -243,8 +249,8 @@ impl<'a> Generator<'a> {
                 self.asm.store(Width::W8, FP, slot + at, R0);
             }
         }
-        if self.scratch_needed > 0 {
-            self.claim_scratch();
+        if self.scratch_needed > 0 && !self.claimed {
+            self.claim_scratch(|this| this.bump(Counter::Completed));
         }
         if let Some((when, source)) = &body.when {
             if when.needs_time() {
@@ -277,7 +283,7 @@ impl<'a> Generator<'a> {
 
     /// The stack slot of what a span's entry kept.
     pub(super) fn saved(&self, index: usize) -> i16 {
-        let before: u32 = self.function.body.saves.iter().take(index).map(Save::size).sum();
+        let before: u32 = self.function.body.saves.iter().take(index).map(Save::on_stack).sum();
         self.saved + before as i16
     }
 

@@ -37,6 +37,7 @@ pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
 
 use crate::{
     assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R6, R7, R8, R9, TooLarge, Width},
+    check::ir::Save,
     counters::Layout,
     gate,
     kernel::{Features, Kernel, syscalls},
@@ -108,7 +109,9 @@ pub(crate) fn program(hook: &Hook, plan: &HookPlan, context: &Context<'_>) -> Re
             Half::Exit => ".exit",
         };
         // Whether a function uses the scratch map is known once it is made, and it has to begin by claiming it.
-        let needed = match context.maps.iter().any(|map| map.key_size > room::ON_STACK) {
+        let large =
+            context.maps.iter().any(|map| map.key_size > room::ON_STACK) || function.body.saves.iter().any(Save::is_stack);
+        let needed = match large {
             true => Generator::new(Assembler::default(), context, function, 0).generate()?.scratch,
             false => 0,
         };

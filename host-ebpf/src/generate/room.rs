@@ -58,6 +58,11 @@ impl Generator<'_> {
         if bytes <= ON_STACK {
             return Spot::stack(self.allocate(bytes));
         }
+        self.scratch_room(bytes)
+    }
+
+    /// The same in the scratch map, whatever the size.
+    pub(super) fn scratch_room(&mut self, bytes: u32) -> Spot {
         let offset = SCRATCH_HEADER + self.scratch_used;
         self.scratch_used += bytes.next_multiple_of(8);
         self.scratch_most = self.scratch_most.max(self.scratch_used);
@@ -119,9 +124,11 @@ impl Generator<'_> {
         }
     }
 
-    /// Claims a value of the scratch map for this run, or ends it.
-    pub(super) fn claim_scratch(&mut self) {
-        self.scratch = self.allocate(8);
+    /// Claims a value of the scratch map for this run, or ends it; `failed` says what then becomes of it.
+    pub(super) fn claim_scratch(&mut self, failed: impl FnOnce(&mut Self)) {
+        if self.scratch == 0 {
+            self.scratch = self.allocate(8);
+        }
         let level = self.allocate(8);
         let (claimed, none) = (self.asm.label(), self.asm.label());
         for n in 0..SCRATCH_LEVELS {
@@ -147,7 +154,7 @@ impl Generator<'_> {
         }
         self.asm.place(none);
         self.bump(Counter::MapFull);
-        self.bump(Counter::Completed);
+        failed(self);
         self.leave();
         self.asm.place(claimed);
         self.asm.store(Width::W8, FP, self.scratch, R0);

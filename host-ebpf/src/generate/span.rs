@@ -47,29 +47,38 @@ impl Generator<'_> {
     pub(super) fn span_entry(&mut self) {
         let function = self.function;
         let size = SAVED as u32 + self.plan().saved;
-        let entry = self.allocate(size);
         self.bump(Counter::Entered);
         self.time();
+        let stacks = function.body.saves.iter().any(Save::is_stack);
+        let entry = if stacks {
+            self.claim_scratch(|this| this.bump(Counter::Lost));
+            self.scratch_room(size)
+        } else {
+            Spot::stack(self.allocate(size))
+        };
         self.build_span_key(function.body.key.as_ref().map(|(entry, _)| entry.as_slice()));
         let mut at = SAVED as u32;
         for save in &function.body.saves {
-            let spot = Spot::stack(entry).at(at);
+            let spot = entry.at(at);
             match save {
                 Save::Int(value) => {
                     self.value(value);
                     self.put(Width::W8, spot);
                 }
                 Save::Text(text) => self.put_text(text, spot, text.capacity(), true, None),
+                Save::Stack(stack) => self.put_stack(stack, spot, stack.depth()),
             }
             at += save.size();
         }
         // Where another target of the probe keeps more, the rest is zero.
-        self.zero(Spot::stack(entry), at, size);
-        self.asm.store(Width::W8, FP, entry + TIME, R8);
+        self.zero(entry, at, size);
+        let (base, offset) = self.reach(entry, R2);
+        self.asm.store(Width::W8, base, offset + TIME, R8);
         self.value(&Value::Task(TaskField::Tid));
-        self.asm.store(Width::W8, FP, entry + THREAD, R0);
+        let (base, offset) = self.reach(entry, R2);
+        self.asm.store(Width::W8, base, offset + THREAD, R0);
         self.generation(R7);
-        self.asm.store(Width::W8, FP, entry + GENERATION, R7);
+        self.asm.store(Width::W8, base, offset + GENERATION, R7);
         // An element that is there already is of a call that never returned (a thread that exited within it had this id), or of
         // another generation. Only the former is lost now.
         let (insert, update, done) = (self.asm.label(), self.asm.label(), self.asm.label());
@@ -79,14 +88,16 @@ impl Generator<'_> {
         self.asm.jump_if(Cond::Ne, R1, R7, update);
         self.bump(Counter::Lost);
         self.asm.place(update);
-        for offset in (0..size as i16).step_by(8) {
-            self.asm.load(Width::W8, R1, FP, entry + offset);
-            self.asm.store(Width::W8, R0, offset, R1);
+        if !stacks {
+            for at in (0..size as i16).step_by(8) {
+                self.asm.load(Width::W8, R1, FP, offset + at);
+                self.asm.store(Width::W8, R0, at, R1);
+            }
+            self.leave();
         }
-        self.leave();
         self.asm.place(insert);
         self.key(R2);
-        self.stack_address(R3, entry);
+        self.address(R3, entry);
         self.asm.map(R1, self.map());
         self.asm.set(R4, u64::from(BPF_ANY));
         self.asm.call(BPF_FUNC_map_update_elem);
@@ -95,15 +106,24 @@ impl Generator<'_> {
         self.bump(Counter::Lost);
         self.asm.place(done);
         self.release_span_key();
-        self.release(size);
+        if stacks {
+            self.release_scratch();
+        } else {
+            self.release(size);
+        }
     }
 
     /// Goes on with the entry's values on the stack, or leaves.
     pub(super) fn span_exit(&mut self) {
         let function = self.function;
-        let saved: u32 = function.body.saves.iter().map(Save::size).sum();
+        let saved: u32 = function.body.saves.iter().map(Save::on_stack).sum();
         self.entry_time = self.allocate(8);
         self.saved = self.allocate(saved);
+        let stacks = function.body.saves.iter().any(Save::is_stack);
+        if stacks {
+            // Before the key, which is given back.
+            self.scratch = self.allocate(8);
+        }
         let (unpaired, stale, paired) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.build_span_key(function.body.key.as_ref().map(|(_, exit)| exit.as_slice()));
         self.lookup();
@@ -112,9 +132,17 @@ impl Generator<'_> {
         self.generation(R2);
         self.asm.load(Width::W8, R1, R7, GENERATION);
         self.asm.jump_if(Cond::Ne, R1, R2, stale);
+        if stacks {
+            self.claim_scratch(|this| {
+                this.delete();
+                this.bump(Counter::Matched);
+                this.bump(Counter::Completed);
+            });
+            self.claimed = true;
+        }
         self.asm.load(Width::W8, R1, R7, TIME);
         self.asm.store(Width::W8, FP, self.entry_time, R1);
-        self.copy(Spot::stack(self.saved), R7, SAVED, saved);
+        self.take_saved();
         self.delete();
         self.bump(Counter::Matched);
         self.asm.jump(paired);
@@ -125,6 +153,26 @@ impl Generator<'_> {
         self.leave();
         self.asm.place(paired);
         self.release_span_key();
+    }
+
+    /// Copies what the entry kept from the element that r7 points to: what follows each other on the stack at once.
+    fn take_saved(&mut self) {
+        let (mut from, mut to, mut pending) = (SAVED, self.saved, 0);
+        for (index, save) in self.function.body.saves.iter().enumerate() {
+            if !save.is_stack() {
+                pending += save.size();
+                continue;
+            }
+            self.copy(Spot::stack(to), R7, from, pending);
+            from += pending as i16;
+            to += pending as i16;
+            pending = 0;
+            let spot = self.scratch_room(save.size());
+            self.copy(spot, R7, from, save.size());
+            self.saved_stacks.push((index, spot));
+            from += save.size() as i16;
+        }
+        self.copy(Spot::stack(to), R7, from, pending);
     }
 
     /// Builds a key that is more than the thread's id: what joins the halves, or the thread and the target.

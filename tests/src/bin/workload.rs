@@ -4,7 +4,9 @@
 
 use std::{
     ffi::CString,
-    process::ExitCode,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
+    process::{Command, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,7 +32,14 @@ workload markers COUNT            a USDT probe `workload:marker` with the argume
                                   it has to be attached to
 workload spins MILLISECONDS       works for so long
 workload waits COUNT              sleeps COUNT times, and so gives the CPU away as often
-workload syncs COUNT              fsync(2) of a file in memory, COUNT times";
+workload syncs COUNT              fsync(2) of a file in memory, COUNT times
+workload kills SIGNAL             kill(2) of itself, with a signal that does not end it
+workload setuids                  setuid(2), setfsuid(2) and setresuid(2), which change nothing
+workload naps MILLISECONDS        nanosleep(2), once
+workload stats PATH               statx(2), once
+workload execs                    this program as a child that calls getppid(2) once
+workload connects BYTES           a connection over the loopback that carries so many bytes
+workload looks-up NAME            getaddrinfo(3), once";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -81,6 +90,14 @@ fn main() -> ExitCode {
         }
         ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
         ["syncs", count] => syncs(number(count)),
+        // SAFETY: the call takes two numbers.
+        ["kills", signal] => drop(unsafe { libc::kill(libc::getpid(), number(signal) as i32) }),
+        ["setuids"] => setuids(),
+        ["naps", milliseconds] => nap(number(milliseconds)),
+        ["stats", path] => stat(path),
+        ["execs"] => drop(std::env::current_exe().and_then(|me| Command::new(me).args(["getppid", "1"]).status())),
+        ["connects", bytes] => drop(connect(number(bytes) as usize)),
+        ["looks-up", name] => drop((name, 0).to_socket_addrs()),
         ["idle", seconds, threads] => in_threads(number(threads), || thread::sleep(Duration::from_secs(number(seconds)))),
         _ => {
             eprintln!("{USAGE}");
@@ -168,6 +185,39 @@ fn syncs(count: u64) {
     }
     // SAFETY: the descriptor is ours and not used again.
     unsafe { libc::close(file) };
+}
+
+fn setuids() {
+    // SAFETY: the calls take numbers; -1 leaves an id as it is.
+    unsafe {
+        let uid = libc::getuid();
+        libc::syscall(libc::SYS_setuid, uid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+        libc::syscall(libc::SYS_setresuid, -1, uid, -1);
+    }
+}
+
+fn nap(milliseconds: u64) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: milliseconds as i64 * 1_000_000 };
+    // SAFETY: the time lives through the call, and how much of it was left is not wanted.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<libc::timespec>()) };
+}
+
+fn stat(path: &str) {
+    let Ok(path) = CString::new(path) else { return };
+    let mut found = std::mem::MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the path ends with a NUL byte, and there is room for the answer, which nobody looks at.
+    unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_BASIC_STATS, found.as_mut_ptr()) };
+}
+
+fn connect(bytes: usize) -> std::io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut out = TcpStream::connect(listener.local_addr()?)?;
+    let (mut incoming, _) = listener.accept()?;
+    out.write_all(&vec![0; bytes])?;
+    drop(out);
+    incoming.read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 fn in_threads(threads: u64, work: impl Fn() + Sync) {

@@ -59,7 +59,7 @@ fn one(place: &Place, apt: &Apt, series: &'static str, versions: &[&str]) -> Res
 }
 
 /// The first file in a directory tree whose name fits.
-fn find(directory: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+pub(crate) fn find(directory: &Path, fits: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     let entries = fs::read_dir(directory).with_context(|| format!("can't list {}", directory.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();

@@ -69,6 +69,11 @@ impl Image {
         Ok(())
     }
 
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The archive. A directory comes before what is in it, by the order of paths.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();

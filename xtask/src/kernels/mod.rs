@@ -6,6 +6,7 @@
 mod column;
 mod fetch;
 mod image;
+mod modules;
 mod vm;
 
 use std::{
@@ -30,7 +31,7 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 1] = ["language"];
+const TESTS: [&str; 2] = ["language", "tools"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 3] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language"];
 /// Where the machines have the list of the tests' executables.
@@ -80,6 +81,7 @@ pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
     }
     let image = make_image(place, &tests)?;
     for kernel in &prepared.kernels {
+        let image = modules::with_modules(place, kernel, &image)?;
         columns.push(vm::check(place, &prepared.qemu, kernel, &image)?);
     }
     columns.sort_by_key(|column| fetch::numbers(&column.release));
