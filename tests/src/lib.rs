@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod kernel;
 pub mod machine;
 pub mod matrix;
+pub mod oracle;
 pub mod specs;
 pub mod watch;
 

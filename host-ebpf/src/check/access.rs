@@ -304,7 +304,8 @@ impl Checker<'_> {
             _ => return Err(self.error_help(span, format!("`{name}` takes other arguments"), usage)),
         };
         self.content(index, map, content, statement)?;
-        if typ.int.signed && !matches!(value, Value::Const(_)) {
+        // A positive constant does not make a map signed.
+        if typ.int.signed && !matches!(value, Value::Const(n) if i64::try_from(n).is_ok()) {
             self.maps.all[index].signed = true;
         }
         let series = matches!(content, Content::TimeSeries { .. });

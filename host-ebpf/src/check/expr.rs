@@ -84,11 +84,11 @@ impl Checker<'_> {
             ExprKind::Choose(condition, then, otherwise) => self.choose(condition, then, otherwise, span, half),
             ExprKind::SizeOf(of) => {
                 let size = self.named_size(of)?;
-                Ok(Typed::Int(Value::Const(size.into()), computed(U64)))
+                Ok(Typed::Int(Value::Const(size.into()), computed(U64).literal()))
             }
             ExprKind::OffsetOf(of, member) => {
                 let offset = self.offset_of(of, member)?;
-                Ok(Typed::Int(Value::Const(offset.into()), computed(U64)))
+                Ok(Typed::Int(Value::Const(offset.into()), computed(U64).literal()))
             }
             ExprKind::ContainerOf(pointer, of, member) => self.container_of(pointer, of, member, half),
             ExprKind::Unary(UnaryOp::Dereference, operand) => self.dereference(operand, half),
@@ -108,7 +108,7 @@ impl Checker<'_> {
             }
             ExprKind::Unary(op, operand) => {
                 let (value, typ) = self.int(operand, half)?;
-                let literal = matches!(value, Value::Const(_));
+                let literal = typ.literal && matches!(value, Value::Const(_));
                 let int = match op {
                     UnaryOp::Negate => S64,
                     UnaryOp::Complement if literal => S64,
@@ -116,7 +116,7 @@ impl Checker<'_> {
                     UnaryOp::Not => BOOL,
                     UnaryOp::Dereference | UnaryOp::AddressOf => typ.int,
                 };
-                Ok(Typed::Int(fold::unary(*op, value), computed(int)))
+                Ok(Typed::Int(fold::unary(*op, value), IntType { literal, ..computed(int) }))
             }
             ExprKind::Binary(op, left, right) => self.binary(*op, left, right, span, half),
         }
@@ -195,7 +195,7 @@ impl Checker<'_> {
             "true" | "false" => Ok(Typed::Int(Value::Const(u64::from(name == "true")), computed(BOOL))),
             _ => match self.types().enum_constant(name) {
                 Some(constant) => {
-                    let typ = IntType::new(constant.int, self.types().ctype(constant.id));
+                    let typ = IntType::new(constant.int, self.types().ctype(constant.id)).literal();
                     Ok(Typed::Int(Value::Const(constant.value), typ))
                 }
                 None => Err(self.unknown(name, span, half)),
@@ -228,8 +228,13 @@ impl Checker<'_> {
         let condition = Box::new(self.condition(condition, half)?);
         match (self.expr(then, half)?, self.expr(otherwise, half)?) {
             (Typed::Int(a, at), Typed::Int(b, bt)) => {
-                let signed = common_sign((&a, at.int), (&b, bt.int));
-                let typ = if at == bt { at } else { computed(Int { size: 8, signed }) };
+                let signed = common_sign((&a, &at), (&b, &bt));
+                let typ = match at == bt {
+                    true => at,
+                    // One type by two names.
+                    false if at.int == bt.int && at.int.size < 8 => IntType::new(at.int, at.ctype),
+                    false => computed(Int { size: 8, signed }),
+                };
                 Ok(Typed::Int(Value::Choose(condition, Box::new(a), Box::new(b)), typ))
             }
             (a @ (Typed::Text(..) | Typed::Literal(_)), b @ (Typed::Text(..) | Typed::Literal(_))) => {
@@ -436,7 +441,7 @@ impl Checker<'_> {
         }
         let signed = match op {
             BinaryOp::ShiftLeft | BinaryOp::ShiftRight => lt.int.signed,
-            _ => common_sign((&lv, lt.int), (&rv, rt.int)),
+            _ => common_sign((&lv, &lt), (&rv, &rt)),
         };
         let int = match op {
             BinaryOp::Equal
@@ -449,7 +454,7 @@ impl Checker<'_> {
             | BinaryOp::Or => BOOL,
             _ => Int { size: 8, signed },
         };
-        let mut typ = computed(int);
+        let mut typ = IntType { literal: lt.literal && rt.literal, ..computed(int) };
         // A pointer with an offset is a pointer still.
         if matches!(op, BinaryOp::Add | BinaryOp::Subtract) {
             typ.space = lt.space.or(rt.space);

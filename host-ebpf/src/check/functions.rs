@@ -545,6 +545,6 @@ impl Checker<'_> {
             Typed::Array(array) => array.size(),
             other @ Typed::Stack(..) => return Err(self.error(&of.span, format!("{} has no size", other.describe()))),
         };
-        Ok(Typed::Int(Value::Const(size.into()), computed(U64)))
+        Ok(Typed::Int(Value::Const(size.into()), computed(U64).literal()))
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     Checker, Half, Result, fold,
     ir::{Access, Helper, MemoryField, Text, Value},
-    types::{Array, IntType, Object, Pointee, Typed, U64, computed},
+    types::{Array, BOOL, IntType, Object, Pointee, Typed, U64, computed},
 };
 use crate::{
     attach::{Argument, ContextKind, Place, Space},
@@ -371,7 +371,11 @@ impl Checker<'_> {
         }
         let int = match self.types().shape(ctype.base) {
             Some(Shape::Int(int) | Shape::Enum(int)) => int,
-            Some(Shape::Bool) => Int { size: 1, signed: false },
+            // As in C: whatever is not 0 is true.
+            Some(Shape::Bool) => {
+                let value = fold::binary(BinaryOp::NotEqual, false, value, Value::Const(0));
+                return Ok(Typed::Int(value, IntType::new(BOOL, &to.text)));
+            }
             _ => {
                 let message = format!("`{}` is no integer type and no pointer", to.text);
                 return Err(self.error_help(&to.span, message, format!("a pointer to it is `({} *)`", to.text)));

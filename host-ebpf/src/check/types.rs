@@ -28,11 +28,17 @@ pub(crate) struct IntType {
     pub(super) to: Option<Pointee>,
     pub(super) ctype: String,
     pub(super) naming: Naming,
+    /// Of a constant: nobody chose its type. It is a number as written or one of the kernel's, or computed from such alone.
+    pub(super) literal: bool,
 }
 
 impl IntType {
     pub(super) fn new(int: Int, ctype: impl Into<String>) -> Self {
-        IntType { int, space: None, to: None, ctype: ctype.into(), naming: Naming::Plain }
+        IntType { int, space: None, to: None, ctype: ctype.into(), naming: Naming::Plain, literal: false }
+    }
+
+    pub(super) fn literal(self) -> Self {
+        IntType { literal: true, ..self }
     }
 
     /// It is narrower than an address.
@@ -104,7 +110,7 @@ impl Typed {
 }
 
 pub(super) fn literal_type(value: u64) -> IntType {
-    computed(Int { size: 8, signed: i64::try_from(value).is_ok() })
+    computed(Int { size: 8, signed: i64::try_from(value).is_ok() }).literal()
 }
 
 /// The type of what was computed rather than read.
@@ -117,26 +123,15 @@ pub(super) fn computed(int: Int) -> IntType {
     IntType::new(int, ctype)
 }
 
-/// Whether an operation on both is signed: C's rule at 64 bits. A constant takes the side of the other operand if it fits, and
-/// an unsigned type that is narrower than 64 bits fits into the signed one.
-pub(super) fn common_sign((lv, lt): (&Value, Int), (rv, rt): (&Value, Int)) -> bool {
-    let positive = |v: &Value| matches!(v, Value::Const(n) if i64::try_from(*n).is_ok());
-    match (lt.signed, rt.signed) {
-        (true, true) => true,
-        (false, false) => false,
-        (true, false) => {
-            if positive(lv) {
-                false
-            } else {
-                rt.size < 8 || positive(rv)
-            }
-        }
-        (false, true) => {
-            if positive(rv) {
-                false
-            } else {
-                lt.size < 8 || positive(lv)
-            }
-        }
-    }
+/// Whether an operation on both is signed: C's rule at 64 bits. A literal takes the side of the other operand if it fits, and an
+/// unsigned type that is narrower than 64 bits fits into the signed one. A constant of a type that a cast chose has that type.
+pub(super) fn common_sign((lv, lt): (&Value, &IntType), (rv, rt): (&Value, &IntType)) -> bool {
+    let positive = |v: &Value, t: &IntType| t.literal && matches!(v, Value::Const(n) if i64::try_from(*n).is_ok());
+    let ((sv, st), (uv, ut)) = match (lt.int.signed, rt.int.signed) {
+        (true, true) => return true,
+        (false, false) => return false,
+        (true, false) => ((lv, lt), (rv, rt)),
+        (false, true) => ((rv, rt), (lv, lt)),
+    };
+    !positive(sv, st) && (ut.int.size < 8 || positive(uv, ut))
 }
