@@ -10,7 +10,10 @@ use crate::{
     aggregate::{Content, SeriesOf},
     kernel::btf::Int,
     record::Naming,
-    syntax::ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+    syntax::{
+        ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+        last_name,
+    },
 };
 
 /// The kinds of map that can be declared, as bpftrace names them. A map of aggregations is per CPU whatever it is called.
@@ -54,6 +57,7 @@ impl Checker<'_> {
             shorten(&mut key, &mut types);
         }
         let here = self.here_use(map);
+        self.maps.name_keys(index, map.keys.iter().map(last_name));
         if let Err((known, first)) = self.maps.keys(index, &types, here) {
             let list = |keys: &[KeyType]| match keys {
                 [] => "no key".to_owned(),
@@ -262,7 +266,7 @@ impl Checker<'_> {
             _ => return Err(self.error_help(span, format!("`{name}` takes other arguments"), usage)),
         };
         self.content(index, map, content)?;
-        if typ.int.signed && !matches!(value, Value::Const(_)) {
+        if typ.int.signed && !matches!(value, Value::Const(n) if n.cast_signed() >= 0) {
             self.maps.all[index].signed = true;
         }
         let series = matches!(content, Content::TimeSeries { .. });

@@ -4,6 +4,7 @@ pub mod ast;
 mod lexer;
 mod parser;
 
+pub(crate) use parser::last_name;
 pub use parser::{parse_body, parse_list, parse_when};
 
 use std::ops::Range;
