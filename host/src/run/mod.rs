@@ -33,6 +33,7 @@ use crate::{
     contract::Opening,
     kernel::{Processes, RunningKernel},
     manifest::{Format, Manifest},
+    names::{NoSymbols, Symbols},
     output::Printer,
     report::{self, Report},
     session::{self, Attached, Closed, Compiled, Config, Loaded, Open},
@@ -138,7 +139,9 @@ impl Ready<'_> {
         let processes = loaded.processes();
         mark(&processes, &built, stopped.as_ref());
         let rings = (0..built.len()).map(|plugin| loaded.take_ring(plugin)).collect();
-        let mut plugins = Plugins::start(built, rings, Arc::clone(printer))?;
+        let maps = (0..built.len()).map(|plugin| loaded.maps(plugin)).collect::<io::Result<_>>();
+        let maps = maps.context("can't pass maps on to the threads that read them")?;
+        let mut plugins = Plugins::start(built, rings, maps, &(Arc::new(NoSymbols) as Arc<dyn Symbols>), Arc::clone(printer))?;
         let attached = loaded.attach()?;
         if let Some(signal) = signal() {
             if manifest.start.gate {
