@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 use portcullis_ebpf::{Naming, kernel::syscalls};
 pub use stacks::{MAX_STACKS, Stack, Stacks};
 
-use crate::contract::Frame;
+use crate::{contract::Frame, symbols};
 
 /// A name is at most this long, bytes; what is longer is cut. Names of C++ functions can be any length.
 pub const MAX_NAME: usize = 1024;
@@ -33,8 +33,13 @@ pub trait Symbols: Send + Sync + Debug {
     /// one.
     fn kernel(&self, addresses: &[u64]) -> Vec<Vec<Frame>>;
 
-    /// What stands at these addresses of a process, as above.
+    /// What stands at these addresses of a process's stack, as above.
     fn user(&self, pid: u32, addresses: &[u64]) -> Vec<Vec<Frame>>;
+
+    /// The function that an address of a process is in, if it is known.
+    fn user_function(&self, pid: u32, address: u64) -> Option<String> {
+        function_of(self.user(pid, &[address]))
+    }
 
     /// A process was seen whose addresses will be asked for, perhaps when it is no more.
     fn note_process(&self, pid: u32);
@@ -54,6 +59,38 @@ impl Symbols for NoSymbols {
     }
 
     fn note_process(&self, _: u32) {}
+}
+
+impl Symbols for symbols::Symbols {
+    fn kernel(&self, addresses: &[u64]) -> Vec<Vec<Frame>> {
+        frames(self.kernel(addresses))
+    }
+
+    fn user(&self, pid: u32, addresses: &[u64]) -> Vec<Vec<Frame>> {
+        frames(self.user(pid, addresses))
+    }
+
+    fn user_function(&self, pid: u32, address: u64) -> Option<String> {
+        // Without source lines.
+        self.user_symbols(pid, &[address]).pop().and_then(|frame| frame.function)
+    }
+
+    fn note_process(&self, pid: u32) {
+        self.note_process(pid);
+    }
+}
+
+fn frames(found: Vec<Vec<symbols::Frame>>) -> Vec<Vec<Frame>> {
+    let frame = |symbols::Frame { address, function, offset, module, file, line, inlined }| Frame {
+        address,
+        function,
+        offset,
+        module,
+        file,
+        line,
+        inlined,
+    };
+    found.into_iter().map(|frames| frames.into_iter().map(frame).collect()).collect()
 }
 
 /// A number that has a name, as a program recorded it.
@@ -132,7 +169,7 @@ impl Names {
             return self.known.entry((naming, number)).or_insert_with(|| {
                 let mut name = match naming {
                     Naming::Cgroup => cgroups.path(number).unwrap_or_else(|| number.to_string()),
-                    _ => function(symbols.kernel(&[number]), number),
+                    _ => or_address(function_of(symbols.kernel(&[number])), number),
                 };
                 cut(&mut name);
                 name.into()
@@ -168,7 +205,7 @@ impl Names {
             }
             (_, Value::User { pid, address }) => {
                 self.note(pid);
-                out.write_str(&function(self.symbols.user(pid, &[address]), address))
+                out.write_str(&or_address(self.symbols.user_function(pid, address), address))
             }
             (_, Value::Int(number)) => write!(out, "{number}"),
         };
@@ -199,10 +236,14 @@ impl Names {
     }
 }
 
-/// The function that an address is shown as.
-fn function(frames: Vec<Vec<Frame>>, address: u64) -> String {
-    let first = frames.into_iter().flatten().next();
-    first.and_then(|frame| frame.function).filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{address:#x}"))
+/// The innermost function of an address.
+fn function_of(frames: Vec<Vec<Frame>>) -> Option<String> {
+    frames.into_iter().flatten().next().and_then(|frame| frame.function)
+}
+
+/// What an address is shown as.
+fn or_address(function: Option<String>, address: u64) -> String {
+    function.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{address:#x}"))
 }
 
 fn or_number(name: Option<&str>, number: &dyn fmt::Display, out: &mut String) -> fmt::Result {
