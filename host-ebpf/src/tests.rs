@@ -63,7 +63,7 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
         writeln!(out, "map {}: {:?} {}+{} x {}", map.map, map.kind, map.key_size, map.value_size, map.max_entries).unwrap();
     }
     for (number, map) in compiled.plugin_maps.iter().enumerate() {
-        let keys = map.keys.iter().map(|key| format!("{} {}", key.ctype, slot(key)));
+        let keys = map.keys.iter().map(|key| format!("{} {}: {}", key.ctype, key.name, slot(key)));
         let keys = keys.collect::<Vec<_>>().join(", ");
         let bucket = map.bucket.map(|_| ", bucket").unwrap_or_default();
         writeln!(

@@ -109,10 +109,10 @@ pub fn check_grants(built: &[Built]) -> Result<(), grants::Refusals> {
     grants::check_all(built.iter().map(|b| (b.plugin.name.as_str(), &b.compiled.needs, &b.plugin.grants)))
 }
 
-/// Has every plugin check the streams that the compiler made and declare its tables.
+/// Has every plugin check the streams and maps that the compiler made and declare its tables.
 pub fn prepare(built: &mut [Built]) -> anyhow::Result<()> {
     for Built { worker, compiled, .. } in built {
-        worker.prepare(&columns::schema(&compiled.streams))?;
+        worker.prepare(&columns::schema(&compiled.streams, &compiled.plugin_maps))?;
     }
     Ok(())
 }

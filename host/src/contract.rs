@@ -33,6 +33,8 @@ pub struct Probe {
 pub struct Schema {
     /// The streams, by number.
     pub streams: Vec<Stream>,
+    /// The maps, by number.
+    pub maps: Vec<Map>,
 }
 
 /// `types.stream`.
@@ -68,6 +70,133 @@ pub enum Kind {
     Bytes,
     /// Call stacks.
     Stack,
+}
+
+/// `types.map`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    /// Its name.
+    pub name: String,
+    /// What its values are.
+    pub content: Content,
+    /// The columns of its keys.
+    pub keys: Vec<Field>,
+    /// The columns of its values.
+    pub values: Vec<Field>,
+}
+
+/// `types.content`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// A value that is assigned.
+    Value,
+    /// How often.
+    Count,
+    /// The sum.
+    Sum,
+    /// The average.
+    Avg,
+    /// Count, average and total.
+    Stats,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+    /// A histogram by powers of two.
+    Hist,
+    /// A linear histogram.
+    Lhist,
+    /// Intervals of time.
+    Tseries,
+}
+
+/// `types.column`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The values.
+    pub values: Values,
+    /// A bitmap of those that are not there; no bytes at all: all are.
+    pub absent: Vec<u8>,
+    /// A bitmap of those that were cut short.
+    pub cut: Vec<u8>,
+}
+
+/// `types.values`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Values {
+    /// Unsigned integers.
+    U64(Vec<u64>),
+    /// Signed integers.
+    S64(Vec<i64>),
+    /// Texts: for each row a position in the list of texts.
+    Text(Vec<u32>),
+    /// Bytes: for each row where its bytes end in `data`.
+    Bytes {
+        /// The ends.
+        ends: Vec<u32>,
+        /// The bytes of one row behind those of the other.
+        data: Vec<u8>,
+    },
+    /// Call stacks, by the number that the host gave them.
+    Stack(Vec<u64>),
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::U64(values) | Values::Stack(values) => values.len(),
+            Values::S64(values) => values.len(),
+            Values::Text(index) => index.len(),
+            Values::Bytes { ends, .. } => ends.len(),
+        }
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Their kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Values::U64(_) => Kind::U64,
+            Values::S64(_) => Kind::S64,
+            Values::Text(_) => Kind::Text,
+            Values::Bytes { .. } => Kind::Bytes,
+            Values::Stack(_) => Kind::Stack,
+        }
+    }
+}
+
+/// `maps.elements`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elements {
+    /// The columns of their keys.
+    pub keys: Vec<Column>,
+    /// The columns of their values.
+    pub values: Vec<Column>,
+    /// The texts of all columns.
+    pub strings: Vec<String>,
+}
+
+/// `stacks.frame`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The address.
+    pub address: u64,
+    /// The function that it stands in.
+    pub function: Option<String>,
+    /// From the function's first byte, or where there is none from the module's.
+    pub offset: u64,
+    /// The file or kernel module that the function is from.
+    pub module: Option<String>,
+    /// The source file.
+    pub file: Option<String>,
+    /// The line there.
+    pub line: Option<u32>,
+    /// The compiler put it into the function of the frame that follows.
+    pub inlined: bool,
 }
 
 /// `output.table`.

@@ -12,6 +12,7 @@ pub mod contract;
 pub mod grants;
 pub mod kernel;
 pub mod manifest;
+pub mod names;
 pub mod output;
 pub mod report;
 pub mod run;

@@ -54,11 +54,7 @@ const CASES: [Case; 3] = [
     // 257 is openat(2) of x86-64.
     Case {
         name: "emit of pid, comm and str",
-        ours: &[(
-            "tracepoint:raw_syscalls:sys_enter",
-            "args.id == 257",
-            "emit opens { pid, comm, path: ustr(args.args[1]) }",
-        )],
+        ours: &[("tracepoint:raw_syscalls:sys_enter", "args.id == 257", "emit opens { pid, comm, path: ustr(args.args[1]) }")],
         bpftrace: "config = { max_strlen = 64 } tracepoint:raw_syscalls:sys_enter /args.id == 257/ \
                    { printf(\"%d %s %s\\n\", pid, comm, str(uptr(args.args[1]))); }",
         workload: &["opens", "40000", "/etc/hostname"],

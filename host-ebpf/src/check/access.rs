@@ -16,6 +16,7 @@ use crate::{
     syntax::{
         WHOLE_MAP, WHOLE_MAP_HELP,
         ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
+        last_name,
     },
 };
 
@@ -72,6 +73,7 @@ impl Checker<'_> {
             shorten(&mut key, &mut types);
         }
         let here = self.here_use(&map.span);
+        self.maps.name_keys(index, map.keys.iter().map(last_name));
         if let Err((known, first)) = self.maps.keys(index, &types, here) {
             let list = |keys: &[KeyType]| match keys {
                 [] => "no key".to_owned(),

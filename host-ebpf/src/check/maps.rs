@@ -21,6 +21,9 @@ pub(crate) const MAX_ELEMENTS: u64 = 1 << 20;
 /// How much of a histogram's possible buckets room is made for, for each of its keys.
 const BUCKETS_A_KEY: u32 = 16;
 
+/// The names that columns of values have (wit/types.wit, `content`): no part of a key is called so.
+const VALUE_COLUMNS: [&str; 10] = ["value", "count", "sum", "average", "total", "min", "max", "from", "to", "start"];
+
 /// The type of a part of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyType {
@@ -97,6 +100,8 @@ pub(super) struct Use {
 pub(super) struct Known {
     pub(super) name: String,
     pub(super) keys: Option<(Vec<KeyType>, Use)>,
+    /// What the parts of the key are called, where the first use says so.
+    pub(super) key_names: Vec<Option<String>>,
     pub(super) content: Option<(Content, Use)>,
     pub(super) value: Option<ValueType>,
     /// Where that was said first.
@@ -169,6 +174,7 @@ impl Maps {
         self.all.push(Known {
             name: name.to_owned(),
             keys: None,
+            key_names: Vec::new(),
             content: None,
             value: None,
             valued: None,
@@ -191,6 +197,14 @@ impl Maps {
         let fits = ours.len() == keys.len() && ours.iter_mut().zip(keys).all(|(ours, key)| ours.widen(key));
         self.changed |= *ours != before;
         if fits { Ok(()) } else { Err((before, first.clone())) }
+    }
+
+    /// What the parts of the key are called; the first use says it.
+    pub(super) fn name_keys(&mut self, map: usize, names: impl Iterator<Item = Option<String>>) {
+        let known = &mut self.all[map];
+        if known.key_names.is_empty() {
+            known.key_names.extend(names);
+        }
     }
 
     /// Another use with this content; the content and the place that it disagrees with.
@@ -245,7 +259,7 @@ impl Maps {
 fn lay_out(known: &Known) -> (PluginMap, u32) {
     let content = known.content.as_ref().map_or(Content::Value, |(content, _)| *content);
     let mut at = 0;
-    let mut keys = Vec::new();
+    let mut keys: Vec<Field> = Vec::new();
     for key in known.keys.iter().flat_map(|(keys, _)| keys) {
         let slot = key.slot(at);
         at += slot.size();
@@ -255,7 +269,10 @@ fn lay_out(known: &Known) -> (PluginMap, u32) {
             KeyType::Bytes { length, naming } => (format!("u8[{length}]"), *naming),
             KeyType::Stack { naming, .. } => ("stack".to_owned(), *naming),
         };
-        keys.push(Field { name: format!("key{}", keys.len()), ctype, slot, naming });
+        let name = known.key_names.get(keys.len()).cloned().flatten();
+        let free = |name: &String| !VALUE_COLUMNS.contains(&name.as_str()) && keys.iter().all(|key| key.name != *name);
+        let name = name.filter(free).unwrap_or_else(|| format!("key{}", keys.len()));
+        keys.push(Field { name, ctype, slot, naming });
     }
     let keyed = !keys.is_empty();
     let (slot, ctype, naming) = match &known.value {

@@ -809,8 +809,8 @@ impl Parser {
     }
 }
 
-/// What a field without a name is called: the last name in its expression, other than that of a function.
-fn last_name(expr: &Expr) -> Option<String> {
+/// What a field or a part of a key without a name is called: the last name in its expression, other than that of a function.
+pub(crate) fn last_name(expr: &Expr) -> Option<String> {
     match &expr.kind {
         ExprKind::Name(name) | ExprKind::Variable(name) => Some(name.clone()),
         ExprKind::Member(_, member) | ExprKind::Arrow(_, member) => Some(member.name.clone()),

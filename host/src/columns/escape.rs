@@ -39,6 +39,23 @@ pub fn escape(bytes: &[u8], out: &mut String) {
     }
 }
 
+/// The bytes that became this text: what [`escape`] undone gives.
+pub(super) fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    while let Some((&first, rest)) = bytes.split_first() {
+        if looks_escaped(bytes) {
+            let digit = |at: usize| bytes.get(at).and_then(|digit| char::from(*digit).to_digit(16)).unwrap_or(0) as u8;
+            out.push(digit(2) << 4 | digit(3));
+            bytes = bytes.get(4..).unwrap_or_default();
+        } else {
+            out.push(first);
+            bytes = rest;
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +65,7 @@ mod tests {
         escape(bytes, &mut out);
         assert_eq!(out, expect);
         assert_eq!(as_is(bytes).is_some(), bytes == expect.as_bytes());
+        assert_eq!(unescape(&out), bytes);
     }
 
     /// Text stays as it is; what is not text, or would read as an escape, is escaped.
@@ -75,6 +93,7 @@ mod tests {
             let bytes: Vec<u8> = (0..6).map(|digit| alphabet[number >> (3 * digit) & 7]).collect();
             let mut out = String::new();
             escape(&bytes, &mut out);
+            assert_eq!(unescape(&out), bytes);
             assert!(out.len() <= 4 * bytes.len());
             assert!(seen.insert(out), "{bytes:?}");
         }

@@ -17,6 +17,9 @@ pub const MAX_ROWS: usize = 4096;
 /// Text in a batch, bytes, past which it is handed over although it is not full.
 pub(super) const TEXT_ENOUGH: usize = 1 << 20;
 
+/// What the columns of bytes of a batch share, to equal parts.
+const BYTES_SIZE: usize = 4 << 20;
+
 /// A cache line. Columns begin on one and leave one free behind them: columns whose distance is a power of two would all fall
 /// into the same set of the cache.
 const LINE: usize = 64;
@@ -50,10 +53,14 @@ pub struct StreamLayout {
 /// Where one column stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ColumnLayout {
-    /// Its kind: text has one `u32` a row, the others one `u64`.
+    /// Its kind: text and bytes have one `u32` a row, the others one `u64`.
     pub kind: Kind,
-    /// The values.
+    /// The values; of bytes, where each row's end in `data`.
     pub values: usize,
+    /// Of bytes: the bytes of one row behind those of the other.
+    pub data: usize,
+    /// Of bytes: how many there is room for.
+    pub room: usize,
     /// The bitmap of rows without a value.
     pub absent: usize,
     /// The bitmap of rows that were cut short.
@@ -66,13 +73,19 @@ pub enum LayoutError {
     /// More columns than a slot has room for.
     #[error("the streams have {0} columns; that is more than a batch can hold. Emit fewer fields, or split the plugin")]
     TooManyColumns(usize),
-    /// A kind of column that no record has.
-    #[error("stream `{stream}`, field `{field}`: there are no columns of bytes yet")]
-    Bytes {
+    /// A field whose bytes of one event alone fill the room that there is for its column.
+    #[error(
+        "stream `{stream}`, field `{field}` has up to {capacity} bytes in one event, and a batch can hold {room}: keep fewer, or emit fewer fields of bytes"
+    )]
+    LongBytes {
         /// The stream.
         stream: String,
         /// The field.
         field: String,
+        /// Its length at most.
+        capacity: u32,
+        /// What there is room for.
+        room: usize,
     },
     /// A record whose texts alone fill a slot.
     #[error("stream `{stream}` has texts of {bytes} bytes in one event; that is more than a batch can hold")]
@@ -88,11 +101,6 @@ impl Layout {
     /// The layout of batches of these streams: as many rows as fit, up to [`MAX_ROWS`], in half of the slot, the other half
     /// being for texts.
     pub fn new(schema: &Schema) -> Result<Layout, LayoutError> {
-        for stream in &schema.streams {
-            if let Some(field) = stream.fields.iter().find(|field| field.kind == Kind::Bytes) {
-                return Err(LayoutError::Bytes { stream: stream.name.clone(), field: field.name.clone() });
-            }
-        }
         let mut rows = MAX_ROWS;
         while rows >= 8 {
             let layout = Layout::with_rows(schema, rows);
@@ -121,6 +129,8 @@ impl Layout {
         // And the empty text, which stands for those that could not be read.
         let strings = rows * schema.streams.iter().map(texts).max().unwrap_or(0) + 1;
         let ends = region(4 * strings);
+        let bytes = schema.streams.iter().flat_map(|stream| &stream.fields).filter(|field| field.kind == Kind::Bytes).count();
+        let room = (BYTES_SIZE / bytes.max(1)) & !(LINE - 1);
         let streams = schema
             .streams
             .iter()
@@ -129,11 +139,16 @@ impl Layout {
                 columns: stream
                     .fields
                     .iter()
-                    .map(|field| ColumnLayout {
-                        kind: field.kind,
-                        values: region(if field.kind == Kind::Text { 4 * rows } else { 8 * rows }),
-                        absent: region(rows / 8),
-                        cut: region(rows / 8),
+                    .map(|field| {
+                        let room = if field.kind == Kind::Bytes { room } else { 0 };
+                        ColumnLayout {
+                            kind: field.kind,
+                            values: region(if matches!(field.kind, Kind::Text | Kind::Bytes) { 4 * rows } else { 8 * rows }),
+                            data: if room > 0 { region(room) } else { 0 },
+                            room,
+                            absent: region(rows / 8),
+                            cut: region(rows / 8),
+                        }
                     })
                     .collect(),
             })
@@ -151,13 +166,19 @@ mod tests {
     fn schema(streams: usize, kinds: &[Kind]) -> Schema {
         let field = |kind| Field { name: "f".into(), kind, ctype: String::new() };
         let stream = Stream { name: "s".into(), fields: kinds.iter().copied().map(field).collect() };
-        Schema { streams: vec![stream; streams] }
+        Schema { streams: vec![stream; streams], maps: Vec::new() }
     }
 
     /// No two regions overlap, and `u64` columns are aligned.
     #[test]
     fn regions_are_apart() {
-        for (streams, kinds) in [(1, vec![]), (1, vec![Kind::U64, Kind::Text]), (300, vec![Kind::S64, Kind::Text, Kind::Stack])] {
+        let cases = [
+            (1, vec![]),
+            (1, vec![Kind::U64, Kind::Text]),
+            (2, vec![Kind::Bytes, Kind::U64, Kind::Bytes]),
+            (300, vec![Kind::S64, Kind::Text, Kind::Stack]),
+        ];
+        for (streams, kinds) in cases {
             let layout = Layout::new(&schema(streams, &kinds)).unwrap();
             let rows = layout.rows;
             let mut regions =
@@ -165,8 +186,12 @@ mod tests {
             for stream in &layout.streams {
                 regions.push((stream.time, 8 * rows));
                 for column in &stream.columns {
-                    let width = if column.kind == Kind::Text { 4 } else { 8 };
+                    let width = if matches!(column.kind, Kind::Text | Kind::Bytes) { 4 } else { 8 };
                     regions.extend([(column.values, width * rows), (column.absent, rows / 8), (column.cut, rows / 8)]);
+                    if column.kind == Kind::Bytes {
+                        assert!(column.room >= BYTES_SIZE / 8);
+                        regions.push((column.data, column.room));
+                    }
                 }
             }
             regions.sort_unstable();
@@ -182,12 +207,5 @@ mod tests {
         assert_eq!(Layout::new(&schema(1, &[Kind::U64; 32])).unwrap().rows, MAX_ROWS);
         assert_eq!(Layout::new(&schema(300, &[Kind::U64; 6])).unwrap().rows, 256);
         assert_eq!(Layout::new(&schema(2000, &[Kind::U64; 32])), Err(LayoutError::TooManyColumns(66_000)));
-    }
-
-    /// Kinds that no record has are refused by name.
-    #[test]
-    fn bytes_are_refused() {
-        let error = Layout::new(&schema(1, &[Kind::Bytes])).unwrap_err();
-        assert_eq!(error.to_string(), "stream `s`, field `f`: there are no columns of bytes yet");
     }
 }

@@ -7,12 +7,19 @@
 //!
 //! Texts are numbered: a column has for each row a position in the list of the batch's distinct texts. That is what makes text as
 //! cheap as numbers, for the host, for the crossing and for the plugin, which hashes and compares integers.
+//!
+//! Elements of maps become columns of the same kinds, without a slot: a plugin asks for them, and they go over the socket.
 
 mod dictionary;
+mod elements;
 mod escape;
 mod layout;
+mod schema;
+mod slots;
 mod transpose;
 
+pub use elements::{RawElements, from_elements, from_keys, to_columns};
 pub use escape::escape;
 pub use layout::{ColumnLayout, Layout, LayoutError, MAX_ROWS, SLOT_SIZE, SLOTS, StreamLayout};
-pub use transpose::{Descriptor, RowsDescriptor, Transposer, schema};
+pub use schema::schema;
+pub use transpose::{Descriptor, RowsDescriptor, Transposer};

@@ -8,11 +8,13 @@
 //! | [`map`] | making maps, and memory shared with programs |
 //! | [`gate`], [`grace`] | opening and closing; waiting for programs in flight |
 //! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
+//! | [`elements`] | reading and writing the maps that plugins' probes name |
 //! | [`program`], [`attach`] | loading and attaching |
 
 pub mod attach;
 mod binaries;
 pub mod counters;
+pub mod elements;
 mod features;
 mod functions;
 pub mod gate;
@@ -29,6 +31,7 @@ pub mod sys;
 pub(crate) mod testing;
 
 pub use counters::Counters;
+pub use elements::PluginMaps;
 pub use gate::Gate;
 pub use grace::Grace;
 pub use map::MapError;

@@ -226,6 +226,76 @@ pub(crate) fn map_elements(map: BorrowedFd<'_>, key: usize, value: usize, entrie
     Ok((keys, values))
 }
 
+/// Room for some of a map's elements, and where the call that fills it begins.
+pub(crate) struct Batch<'a> {
+    /// Where the call before left off; `None` begins. At least 4 bytes, and for arrays the size of a key.
+    pub(crate) from: Option<&'a [u8]>,
+    /// Where the next call begins, of the same size.
+    pub(crate) next: &'a mut [u8],
+    /// Room for `count` keys.
+    pub(crate) keys: &'a mut [u8],
+    /// Room for `count` values, those of every possible CPU where the map is per CPU.
+    pub(crate) values: &'a mut [u8],
+    /// In elements.
+    pub(crate) count: u32,
+}
+
+/// BPF_MAP_LOOKUP_BATCH: some elements of a map; how many there were, and whether they were the last. ENOSPC says that a bucket of
+/// the hash table has more elements than there is room for. Since Linux 5.6, of a per-CPU array since 5.13.
+pub(crate) fn map_lookup_batch(map: BorrowedFd<'_>, mut batch: Batch<'_>) -> Result<(u32, bool)> {
+    map_batch("bpf(BPF_MAP_LOOKUP_BATCH)", bpf_cmd::BPF_MAP_LOOKUP_BATCH, map, &mut batch)
+}
+
+/// BPF_MAP_LOOKUP_AND_DELETE_BATCH: the same, and they are in the map no more. Of hash tables alone. Since Linux 5.6.
+pub(crate) fn map_take_batch(map: BorrowedFd<'_>, mut batch: Batch<'_>) -> Result<(u32, bool)> {
+    map_batch("bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH)", bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, &mut batch)
+}
+
+fn map_batch(call: &'static str, cmd: bpf_cmd, map: BorrowedFd<'_>, batch: &mut Batch<'_>) -> Result<(u32, bool)> {
+    let mut attr = empty();
+    attr.batch.in_batch = batch.from.map_or(0, |from| from.as_ptr() as u64);
+    attr.batch.out_batch = batch.next.as_mut_ptr() as u64;
+    attr.batch.keys = batch.keys.as_mut_ptr() as u64;
+    attr.batch.values = batch.values.as_mut_ptr() as u64;
+    attr.batch.count = batch.count;
+    attr.batch.map_fd = descriptor(map);
+    let last = match bpf(call, cmd, &mut attr) {
+        Ok(_) => false,
+        // It says that the map's end was reached.
+        Err(SysError { errno: Errno::NOENT, .. }) => true,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the call was made with this member of the union, and every bit pattern is a number.
+    let count = unsafe { attr.batch.count };
+    Ok((count.min(batch.count), last))
+}
+
+/// BPF_MAP_LOOKUP_ELEM: the value of a key, of every possible CPU where the map is per CPU, into `value`, which has room for it.
+pub(crate) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = descriptor(map);
+    attr.__bindgen_anon_2.key = key.as_ptr() as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf("bpf(BPF_MAP_LOOKUP_ELEM)", bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop)
+}
+
+/// BPF_MAP_UPDATE_ELEM: sets the value of a key, which may be new.
+pub(crate) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = descriptor(map);
+    attr.__bindgen_anon_2.key = key.as_ptr() as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
+    bpf("bpf(BPF_MAP_UPDATE_ELEM)", bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// BPF_MAP_DELETE_ELEM: ENOENT where the key is not there, EINVAL where the map is an array.
+pub(crate) fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = descriptor(map);
+    attr.__bindgen_anon_2.key = key.as_ptr() as u64;
+    bpf("bpf(BPF_MAP_DELETE_ELEM)", bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
+}
+
 /// perf_event_open(2) of a tracepoint by its number. Dropping the descriptor detaches.
 pub(crate) fn perf_event_open_tracepoint(id: u64) -> Result<OwnedFd> {
     let mut attr = perf_event(perf_type_id::PERF_TYPE_TRACEPOINT as u32, id);

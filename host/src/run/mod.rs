@@ -33,9 +33,11 @@ use crate::{
     contract::Opening,
     kernel::{Processes, RunningKernel},
     manifest::{Format, Manifest},
+    names,
     output::Printer,
     report::{self, Report},
     session::{self, Attached, Closed, Compiled, Config, Loaded, Open},
+    symbols::{self, Started, Symbols},
     worker,
 };
 
@@ -141,7 +143,9 @@ impl Ready<'_> {
         let processes = loaded.processes();
         mark(&processes, &built, stopped.as_ref());
         let rings = (0..built.len()).map(|plugin| loaded.take_ring(plugin)).collect();
-        let mut plugins = Plugins::start(built, rings, Arc::clone(printer))?;
+        let maps = (0..built.len()).map(|plugin| loaded.maps(plugin)).collect::<io::Result<_>>();
+        let maps = maps.context("can't pass maps on to the threads that read them")?;
+        let mut plugins = Plugins::start(built, rings, maps, &symbols(&processes), Arc::clone(printer))?;
         let attached = loaded.attach()?;
         if let Some(signal) = signal() {
             if manifest.start.gate {
@@ -175,6 +179,13 @@ fn mark(processes: &Processes, built: &[Built], stopped: Option<&Stopped>) {
     if let Some(stopped) = stopped {
         processes.mark(stopped.pid(), processes::IN_SCOPE);
     }
+}
+
+/// What tells plugins of functions. Its process starts when the first address is asked for, and is one of the host's own.
+fn symbols(processes: &Arc<Processes>) -> Arc<dyn names::Symbols> {
+    let processes = Arc::clone(processes);
+    let started = Started(Arc::new(move |pid| processes.mark(pid, processes::OWN)));
+    Arc::new(Symbols::new(&symbols::Options { started: Some(started), ..symbols::Options::default() }))
 }
 
 /// Opens the gate and tells everybody. Returns when the run's time begins: at the end of the opening's interval.

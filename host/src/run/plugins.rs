@@ -12,12 +12,13 @@ use super::Ending;
 use crate::{
     bundle::Built,
     contract::{Closing, Opening, ProbeCounts, StreamCounts},
-    kernel::Ring,
+    kernel::{PluginMaps, Ring},
+    names::{Names, Symbols},
     output::Printer,
     report::State,
     session::Closed,
     worker::{
-        Command, Drained, Event, Pump, Source,
+        Answers, Command, Drained, Event, Pump, Source,
         pump::{self, Inbox, Notice},
     },
 };
@@ -41,15 +42,23 @@ pub(super) struct Plugin {
 
 impl Plugins {
     /// Starts a pump for each plugin. They wait for [`Plugins::begin`].
-    pub(super) fn start(built: Vec<Built>, rings: Vec<Option<Ring>>, printer: Arc<Printer>) -> anyhow::Result<Plugins> {
+    pub(super) fn start(
+        built: Vec<Built>,
+        rings: Vec<Option<Ring>>,
+        maps: Vec<PluginMaps>,
+        symbols: &Arc<dyn Symbols>,
+        printer: Arc<Printer>,
+    ) -> anyhow::Result<Plugins> {
         let (notices, inbox) = pump::notices()?;
         let mut all = Vec::with_capacity(built.len());
-        for (number, (Built { plugin, worker, compiled }, ring)) in built.into_iter().zip(rings).enumerate() {
+        for (number, ((Built { plugin, worker, compiled }, ring), maps)) in built.into_iter().zip(rings).zip(maps).enumerate() {
             let source: Box<dyn Source> = match ring {
                 Some(ring) => Box::new(ring),
                 None => Box::new(Nothing),
             };
-            let pump = Pump::start(worker, number, &compiled.streams, source, notices.clone())?;
+            let answers = Answers { maps: Box::new(maps), names: Names::new(Arc::clone(symbols)) };
+            let schema = (compiled.streams.as_slice(), compiled.plugin_maps.as_slice());
+            let pump = Pump::start(worker, number, schema, source, answers, notices.clone())?;
             all.push(Plugin { name: plugin.name, compiled, pump, state: State::Ok, drained: None, finished: false });
         }
         Ok(Plugins { all, inbox, printer })

@@ -15,7 +15,7 @@ mod error;
 mod open;
 mod parts;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 pub use closed::{Closed, InFlight, Misses};
 pub use error::Error;
@@ -26,7 +26,7 @@ use portcullis_ebpf::{Program, Scope};
 use crate::{
     clock,
     contract::Interval,
-    kernel::{Processes, Ring, RunningKernel},
+    kernel::{PluginMaps, Processes, Ring, RunningKernel},
 };
 
 /// A plugin of a session.
@@ -140,6 +140,15 @@ macro_rules! shared {
             /// The ring of a plugin, once; `None` if it was taken, or if the plugin emits nothing.
             pub fn take_ring(&mut self, plugin: usize) -> Option<Ring> {
                 self.parts.plugins.get_mut(plugin)?.ring.take()
+            }
+
+            /// The maps that a plugin's probes name. They can be read on another thread, also after the close.
+            ///
+            /// # Errors
+            /// If there are no more descriptors.
+            pub fn maps(&self, plugin: usize) -> io::Result<PluginMaps> {
+                let plugin = self.parts.plugins.get(plugin);
+                plugin.map_or_else(|| Ok(PluginMaps::new(Vec::new())), parts::PluginParts::plugin_maps)
             }
         }
     )* };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     os::fd::{AsFd as _, BorrowedFd},
     sync::Arc,
     thread::JoinHandle,
@@ -14,9 +15,9 @@ use super::{Config, Error, Plugin};
 use crate::{
     contract::{Interval, ProbeCounts, StreamCounts},
     kernel::{
-        Counters, Gate, Grace, LoadError, MapError, Processes, Ring, RunningKernel, SysError,
+        Counters, Gate, Grace, LoadError, MapError, PluginMaps, Processes, Ring, RunningKernel, SysError,
         attach::{self, AttachError, Link},
-        map, processes,
+        elements, map, processes,
         program::{self, LoadedProgram},
         spans::Spans,
     },
@@ -212,6 +213,22 @@ impl PluginParts {
             // Where it goes on, its programs see that the gate is closed.
             let _ = link.stop();
         }
+    }
+
+    /// The maps that its probes name, for one who reads them on another thread, also when this is gone.
+    pub(super) fn plugin_maps(&self) -> io::Result<PluginMaps> {
+        let maps = self.compiled.plugin_maps.iter().enumerate().map(|(number, map)| {
+            let which = MapRef::Plugin(number);
+            let spec = self.compiled.maps.iter().find(|spec| spec.map == which);
+            let (Some(data), Some(spec)) = (self.maps.get(&which), spec) else {
+                return Err(io::Error::other(format!(
+                    "the map `@{}` was not made: a bug of Portcullis, please report it",
+                    map.name
+                )));
+            };
+            elements::Open::new(map.clone(), data.fd().as_fd().try_clone_to_owned()?, spec.max_entries)
+        });
+        Ok(PluginMaps::new(maps.collect::<io::Result<_>>()?))
     }
 
     pub(super) fn take_links(&mut self) -> Vec<Link> {

@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use crate::contract::{CellKind, Cells, Program, Table, TableRows, TableValues};
+use crate::contract::{
+    CellKind, Cells, Column, Content, Elements, Field, Kind, Map, Program, Table, TableRows, TableValues, Values,
+};
 
 /// Probes of a plugin.
 pub const MAX_PROBES: usize = 1024;
@@ -115,6 +117,67 @@ fn cells(kind: CellKind, values: &TableValues, rows: usize, strings: usize) -> R
         return Err(format!("has a bitmap of {bitmap} bytes, and {} are right for {rows} rows", rows.div_ceil(8)));
     }
     Ok(())
+}
+
+/// Checks that elements can be written to their map, as far as their shape goes.
+pub fn elements(map: &Map, elements: &Elements) -> Result<(), String> {
+    let of = format!("map {:?}", map.name);
+    if map.content != Content::Value {
+        return Err(format!("{of} holds what programs count; only a map of values can be written"));
+    }
+    let rows = elements.values.first().map_or(0, |column| column.values.len());
+    columns(&of, "key", &map.keys, &elements.keys, rows, &elements.strings)?;
+    columns(&of, "value", &map.values, &elements.values, rows, &elements.strings)
+}
+
+/// Checks the shape of keys to be deleted.
+pub fn keys(map: &Map, keys: &[Column], strings: &[String]) -> Result<(), String> {
+    let of = format!("map {:?}", map.name);
+    let rows = keys.first().map_or(0, |column| column.values.len());
+    columns(&of, "key", &map.keys, keys, rows, strings)
+}
+
+fn columns(of: &str, what: &str, fields: &[Field], columns: &[Column], rows: usize, strings: &[String]) -> Result<(), String> {
+    if columns.len() != fields.len() {
+        return Err(format!("{of} has {} {what} columns, and there are {}", fields.len(), columns.len()));
+    }
+    for (field, column) in fields.iter().zip(columns) {
+        values(field.kind, column, rows, strings.len()).map_err(|why| format!("{of}, {what} column {:?} {why}", field.name))?;
+    }
+    Ok(())
+}
+
+fn values(kind: Kind, column: &Column, rows: usize, strings: usize) -> Result<(), String> {
+    let given = column.values.kind();
+    if given != kind {
+        return Err(format!("has values of kind {}, and is of kind {}", column_kind(given), column_kind(kind)));
+    }
+    if column.values.len() != rows {
+        return Err(format!("has {} values, and there are {rows} rows", column.values.len()));
+    }
+    if column.absent.iter().any(|bits| *bits != 0) {
+        return Err("has rows without a value".into());
+    }
+    match &column.values {
+        Values::Text(index) => match index.iter().find(|&&at| at as usize >= strings) {
+            Some(wrong) => Err(format!("points to text {wrong}, and there are {strings}")),
+            None => Ok(()),
+        },
+        Values::Bytes { ends, data } if !ends.is_sorted() || ends.last().is_some_and(|end| *end as usize > data.len()) => {
+            Err(format!("has rows that end outside of its {} bytes", data.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn column_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::U64 => "u64",
+        Kind::S64 => "s64",
+        Kind::Text => "text",
+        Kind::Bytes => "bytes",
+        Kind::Stack => "stack",
+    }
 }
 
 /// Checks the name of a metric.

@@ -7,9 +7,9 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{
     check,
-    protocol::{CallKind, Fault, FromWorker, MAX_LINE, Returned},
+    protocol::{CallKind, Fault, FromWorker, MAX_LINE, MAX_RESOLVE, Request, Returned},
 };
-use crate::contract::{Level, Table, TableRows};
+use crate::contract::{Level, Map, Table, TableRows};
 
 /// A message that can't be, given those before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,24 @@ pub enum Violation {
         /// How many there are.
         tables: usize,
     },
-    /// Rows that do not fit their table, or a bad name.
+    /// A request in a call in which there are no maps yet.
+    #[error("it asked for something while `{}` was running", .0.as_str())]
+    AskedEarly(CallKind),
+    /// A map that is not in the schema.
+    #[error("a request for map {map}, and there are {maps}")]
+    UnknownMap {
+        /// The one.
+        map: u32,
+        /// How many there are.
+        maps: usize,
+    },
+    /// More stacks at once than may be asked for.
+    #[error("a request for {0} stacks, where {MAX_RESOLVE} are allowed")]
+    ManyStacks(usize),
+    /// It did not wait for an answer.
+    #[error("it spoke while it was to wait for an answer")]
+    Impatient,
+    /// Rows that do not fit their table, elements that do not fit their map, or a bad name.
     #[error("{0}")]
     Invalid(String),
     /// A line past the limit.
@@ -62,6 +79,8 @@ pub enum Heard {
     Log(Level, String),
     /// The plugin asks to end the run.
     Stop(String),
+    /// It waits for an answer. The map is there, and what is to be written fits it.
+    Asked(Request),
     /// The plugin is at its end.
     Fault(Fault),
 }
@@ -71,6 +90,7 @@ pub enum Heard {
 pub struct Conversation {
     calls: VecDeque<CallKind>,
     tables: Vec<Table>,
+    maps: Vec<Map>,
     metrics: HashSet<String>,
 }
 
@@ -88,6 +108,11 @@ impl Conversation {
     /// `prepare` returned these tables, which passed [`check::tables`].
     pub fn declared(&mut self, tables: Vec<Table>) {
         self.tables = tables;
+    }
+
+    /// `prepare` was called with these maps.
+    pub fn prepared(&mut self, maps: Vec<Map>) {
+        self.maps = maps;
     }
 
     /// The tables.
@@ -119,6 +144,13 @@ impl Conversation {
                 check::rows(declared, &rows).map_err(Violation::Invalid)?;
                 Ok(Heard::Rows(table as usize, rows))
             }
+            FromWorker::Ask(request) => {
+                if let Some(early) = running.filter(|call| !call.may_ask()) {
+                    return Err(Violation::AskedEarly(early));
+                }
+                self.check_request(&request)?;
+                Ok(Heard::Asked(request))
+            }
             FromWorker::Print { line } => bounded(line).map(Heard::Line),
             FromWorker::Log { level, message } => Ok(Heard::Log(level, bounded(message)?)),
             FromWorker::Stop { reason } => bounded(reason).map(Heard::Stop),
@@ -134,6 +166,22 @@ impl Conversation {
             }
         }
     }
+
+    fn check_request(&self, request: &Request) -> Result<(), Violation> {
+        let map = match request.map() {
+            Some(map) => {
+                let unknown = Violation::UnknownMap { map, maps: self.maps.len() };
+                Some(self.maps.get(map as usize).ok_or(unknown)?)
+            }
+            None => None,
+        };
+        match (request, map) {
+            (Request::Write { elements, .. }, Some(map)) => check::elements(map, elements).map_err(Violation::Invalid),
+            (Request::Delete { keys, strings, .. }, Some(map)) => check::keys(map, keys, strings).map_err(Violation::Invalid),
+            (Request::Resolve { stacks }, _) if stacks.len() > MAX_RESOLVE => Err(Violation::ManyStacks(stacks.len())),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn bounded(text: String) -> Result<String, Violation> {
@@ -145,7 +193,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{
-        contract::{CellKind, Cells, TableColumn, TableValues, Unit},
+        contract::{CellKind, Cells, Column, Content, Elements, Field, Kind, TableColumn, TableValues, Unit, Values},
         worker::protocol::FaultKind,
     };
 
@@ -202,6 +250,52 @@ mod tests {
         let mut before_prepare = Conversation::default();
         before_prepare.called(CallKind::Configure);
         assert_eq!(before_prepare.hear(append(0, Cells::U64(vec![]), 0)), Err(Violation::UnknownTable { table: 0, tables: 0 }));
+    }
+
+    /// What may be asked, when, and of what shape.
+    #[test]
+    fn requests() {
+        let map = |name: &str, content| Map {
+            name: name.into(),
+            content,
+            keys: vec![Field { name: "k".into(), kind: Kind::Text, ctype: String::new() }],
+            values: vec![Field { name: "value".into(), kind: Kind::Bytes, ctype: String::new() }],
+        };
+        let check = |call: CallKind, request: Request, expect: Result<(), &str>| {
+            let mut talk = talk(&[call]);
+            talk.prepared(vec![map("v", Content::Value), map("c", Content::Count)]);
+            let heard = talk.hear(FromWorker::Ask(request.clone())).map_err(|violation| violation.to_string());
+            assert_eq!(heard, expect.map(|()| Heard::Asked(request)).map_err(str::to_owned));
+        };
+        let column = |values| Column { values, absent: vec![], cut: vec![] };
+        let key = |index: &[u32]| vec![column(Values::Text(index.to_vec()))];
+        let bytes = |ends: &[u32]| vec![column(Values::Bytes { ends: ends.to_vec(), data: vec![0; 4] })];
+        let write = |keys: Vec<Column>, values: Vec<Column>| Request::Write {
+            map: 0,
+            elements: Elements { keys, values, strings: vec!["x".into()] },
+        };
+        for call in [CallKind::Start, CallKind::Handle, CallKind::Tick, CallKind::Finish, CallKind::HandOver] {
+            check(call, Request::Read { map: 1 }, Ok(()));
+        }
+        check(CallKind::Prepare, Request::Read { map: 0 }, Err("it asked for something while `prepare` was running"));
+        let handle = CallKind::Handle;
+        check(handle, Request::Take { map: 2 }, Err("a request for map 2, and there are 2"));
+        check(handle, Request::Resolve { stacks: vec![u64::MAX; MAX_RESOLVE] }, Ok(()));
+        check(handle, Request::Resolve { stacks: vec![0; 5000] }, Err("a request for 5000 stacks, where 4096 are allowed"));
+        check(handle, write(key(&[0, 0]), bytes(&[0, 4])), Ok(()));
+        let of_counts = Request::Write { map: 1, elements: Elements::default() };
+        check(handle, of_counts, Err("map \"c\" holds what programs count; only a map of values can be written"));
+        check(handle, write(vec![], bytes(&[])), Err("map \"v\" has 1 key columns, and there are 0"));
+        check(handle, write(key(&[0]), bytes(&[1, 2])), Err("map \"v\", key column \"k\" has 1 values, and there are 2 rows"));
+        check(handle, write(key(&[1]), bytes(&[1])), Err("map \"v\", key column \"k\" points to text 1, and there are 1"));
+        let outside = "map \"v\", value column \"value\" has rows that end outside of its 4 bytes";
+        check(handle, write(key(&[0]), bytes(&[5])), Err(outside));
+        check(handle, write(key(&[0, 0]), bytes(&[3, 2])), Err(outside));
+        let other = write(vec![column(Values::U64(vec![1]))], bytes(&[1]));
+        check(handle, other, Err("map \"v\", key column \"k\" has values of kind u64, and is of kind text"));
+        let keys = vec![Column { absent: vec![1], ..key(&[0]).remove(0) }];
+        let absent = Request::Delete { map: 1, keys, strings: vec!["x".into()] };
+        check(handle, absent, Err("map \"c\", key column \"k\" has rows without a value"));
     }
 
     /// A worker can't fill the host's memory with metrics.

@@ -102,6 +102,11 @@ impl Link {
         Ok(Some(message))
     }
 
+    /// More was received than [`Link::next`] has returned.
+    pub(super) fn more(&self) -> bool {
+        self.read < self.received.len()
+    }
+
     /// The worker has hung up, and everything before that has been received.
     pub(super) fn closed(&self) -> bool {
         self.closed

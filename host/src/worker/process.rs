@@ -237,9 +237,10 @@ impl Worker {
         Ok(program)
     }
 
-    /// Calls `prepare` with the streams that the compiler made ([`crate::columns::schema`]) and checks what it returns.
+    /// Calls `prepare` with the streams and maps that the compiler made ([`crate::columns::schema`]) and checks what it returns.
     pub fn prepare(&mut self, schema: &Schema) -> Result<Vec<Table>, WorkerError> {
         let call = CallKind::Prepare;
+        self.talk()?.conversation.prepared(schema.maps.clone());
         let tables = match self.ask(&ToWorker::Prepare { schema: schema.clone() })? {
             Returned::Prepared(tables) => tables.map_err(|message| self.failed(Cause::Returned { call, message }))?,
             other => return Err(self.failed(wrong_return(&other, call))),

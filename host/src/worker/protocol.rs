@@ -1,7 +1,8 @@
 //! What host and worker say to each other, over a Unix stream socket.
 //!
 //! A frame is a length, `u32` in little-endian order, and that many bytes of postcard. The host calls, the worker returns; between
-//! a call and its return the worker says what the plugin says. Host and worker are one executable, so there are no versions.
+//! a call and its return the worker says what the plugin says, and may ask: then it waits for the answer, and says nothing until
+//! it has it. Host and worker are one executable, so there are no versions.
 //!
 //! The host believes none of it: frames are bounded here, their order and contents are checked by
 //! [`super::conversation`].
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     columns::Descriptor,
-    contract::{Closing, Level, Limits, Opening, Program, Schema, Table, TableRows},
+    contract::{Closing, Column, Elements, Frame, Level, Limits, Opening, Program, Schema, Table, TableRows},
 };
 
 /// A frame from the host is at most this long: a component of 512 MiB is no plugin.
@@ -21,6 +22,9 @@ pub const MAX_FROM_WORKER: usize = 8 << 20;
 
 /// A line, a message or a reason is at most this long, bytes; the worker cuts what is longer.
 pub const MAX_LINE: usize = 16 << 10;
+
+/// Stacks that are resolved at once. The worker asks more than once for more.
+pub const MAX_RESOLVE: usize = 4096;
 
 /// The calls there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +59,14 @@ impl CallKind {
             CallKind::Tick => "tick",
             CallKind::Finish => "finish",
             CallKind::HandOver => "hand-over",
+        }
+    }
+
+    /// The plugin may ask the host for something meanwhile: its maps are there.
+    pub fn may_ask(self) -> bool {
+        match self {
+            CallKind::Load | CallKind::Configure | CallKind::Prepare => false,
+            CallKind::Start | CallKind::Handle | CallKind::Tick | CallKind::Finish | CallKind::HandOver => true,
         }
     }
 }
@@ -94,6 +106,8 @@ pub enum ToWorker {
     HandOver,
     /// Not a call: batches that have not been begun are [`Returned::Discarded`] from now on.
     Discard,
+    /// Not a call: what [`FromWorker::Ask`] asked for.
+    Answer(Response),
 }
 
 impl ToWorker {
@@ -108,7 +122,7 @@ impl ToWorker {
             ToWorker::Tick { .. } => CallKind::Tick,
             ToWorker::Finish(_) => CallKind::Finish,
             ToWorker::HandOver => CallKind::HandOver,
-            ToWorker::Discard => return None,
+            ToWorker::Discard | ToWorker::Answer(_) => return None,
         })
     }
 }
@@ -149,8 +163,76 @@ pub enum FromWorker {
         /// The reason.
         reason: String,
     },
+    /// The worker waits for [`ToWorker::Answer`].
+    Ask(Request),
     /// The last message: the plugin is at its end, and so is the worker.
     Fault(Fault),
+}
+
+/// What a plugin asks for. Maps are numbered as in the schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// `maps.read`. Answered by [`Response::Elements`].
+    Read {
+        /// The map.
+        map: u32,
+    },
+    /// `maps.take`. Answered by [`Response::Elements`].
+    Take {
+        /// The map.
+        map: u32,
+    },
+    /// `maps.write`. Answered by [`Response::Done`].
+    Write {
+        /// The map.
+        map: u32,
+        /// What to write.
+        elements: Elements,
+    },
+    /// `maps.delete`. Answered by [`Response::Done`].
+    Delete {
+        /// The map.
+        map: u32,
+        /// The keys.
+        keys: Vec<Column>,
+        /// Their texts.
+        strings: Vec<String>,
+    },
+    /// `maps.clear`. Answered by [`Response::Done`].
+    Clear {
+        /// The map.
+        map: u32,
+    },
+    /// `stacks.resolve`, of at most [`MAX_RESOLVE`] stacks. Answered by [`Response::Frames`].
+    Resolve {
+        /// The stacks' numbers.
+        stacks: Vec<u64>,
+    },
+}
+
+impl Request {
+    /// The map it is about.
+    pub fn map(&self) -> Option<u32> {
+        match self {
+            Request::Read { map }
+            | Request::Take { map }
+            | Request::Write { map, .. }
+            | Request::Delete { map, .. }
+            | Request::Clear { map } => Some(*map),
+            Request::Resolve { .. } => None,
+        }
+    }
+}
+
+/// What the host answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// The elements of a map, or why they can't be had.
+    Elements(Result<Elements, String>),
+    /// It is done, or why it can't be.
+    Done(Result<(), String>),
+    /// For each stack its frames.
+    Frames(Vec<Vec<Frame>>),
 }
 
 /// What a call returned.

@@ -16,22 +16,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_ebpf::Stream;
+use portcullis_ebpf::{PluginMap, Stream};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll},
     io::Errno,
 };
 
 use super::{
+    answer::Answers,
     memory::Memory,
     process::{Cause, Process, Worker, WorkerError},
-    protocol::{CallKind, Returned, ToWorker},
-    talk::Talk,
+    protocol::{CallKind, Request, Returned, ToWorker},
+    talk::{Said, Talk},
 };
 use crate::{
     clock,
     columns::{self, SLOTS, Transposer},
-    contract::{Closing, Opening},
+    contract::{Closing, Level, Opening},
 };
 
 /// How often a ring is looked at. Programs wake its reader only past a watermark, since waking costs the traced thread 16 µs.
@@ -39,6 +40,10 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Records that are given up between two looks at commands.
 const GIVE_UP: usize = 65_536;
+
+/// How much longer than its limit a call may take in all, since the host answers its requests: a plugin that asks for ever is
+/// stopped.
+const EXCUSED: Duration = Duration::from_secs(60);
 
 /// Where events come from: a ring.
 pub trait Source: Send {
@@ -173,20 +178,22 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Takes over a worker that has been prepared with the schema of `streams`. `plugin` numbers its notices.
+    /// Takes over a worker that has been prepared with the schema of `streams` and `maps`. `plugin` numbers its notices; `answers` is
+    /// what it may ask for.
     pub fn start(
         worker: Worker,
         plugin: usize,
-        streams: &[Stream],
+        (streams, maps): (&[Stream], &[PluginMap]),
         source: Box<dyn Source>,
+        answers: Answers,
         notices: Notices,
     ) -> Result<Pump, WorkerError> {
         let (name, pid) = (worker.name().to_owned(), worker.pid());
         let host = |error: io::Error| WorkerError { plugin: name.clone(), cause: Cause::Host(error) };
         let transposer = Transposer::new(streams).map_err(|error| host(io::Error::other(error)))?;
         let (talk, process, memory, schema, timers) = worker.into_parts()?;
-        if schema != columns::schema(streams) {
-            return Err(host(io::Error::other("it was prepared with other streams than those it would get")));
+        if schema != columns::schema(streams, maps) {
+            return Err(host(io::Error::other("it was prepared with other streams or maps than those it would get")));
         }
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.map_err(|error| host(error.into()))?);
@@ -201,7 +208,9 @@ impl Pump {
             wake: wake.clone(),
             early,
             source,
-            live: Some(Live { talk, process, due: None }),
+            live: Some(Live { talk, process, due: None, excused: Duration::ZERO }),
+            answers,
+            refused_stacks: false,
             memory,
             transposer,
             filling: None,
@@ -292,6 +301,8 @@ struct Live {
     process: Process,
     /// When the call that runs has to return.
     due: Option<Instant>,
+    /// How long that was put off since the call's requests were answered.
+    excused: Duration,
 }
 
 struct State {
@@ -303,6 +314,9 @@ struct State {
     early: Option<OwnedFd>,
     source: Box<dyn Source>,
     live: Option<Live>,
+    answers: Answers,
+    /// It was told that there are too many distinct stacks.
+    refused_stacks: bool,
     memory: Memory,
     transposer: Transposer,
     /// The slot that is being filled.
@@ -472,10 +486,31 @@ impl State {
                 self.tell(Event::OutputFailed(error));
             }
             match outcome {
-                Ok(Some(returned)) => self.returned(returned),
+                Ok(Some(Said::Returned(returned))) => self.returned(returned),
+                Ok(Some(Said::Asked(request))) => {
+                    self.answer(request);
+                    // Whatever else there is to do comes before the next request.
+                    return;
+                }
                 Ok(None) => return,
                 Err(cause) => self.fail(cause),
             }
+        }
+    }
+
+    /// Answers a request. The time that takes is none of the call's, within reason.
+    fn answer(&mut self, request: Request) {
+        let start = Instant::now();
+        let response = self.answers.answer(request);
+        let Some(live) = &mut self.live else { return };
+        let sent = live.talk.send(&ToWorker::Answer(response));
+        let took = start.elapsed().min(EXCUSED.saturating_sub(live.excused));
+        live.excused += took;
+        if let Some(due) = &mut live.due {
+            *due += took;
+        }
+        if let Err(cause) = sent {
+            self.fail(cause);
         }
     }
 
@@ -484,6 +519,7 @@ impl State {
         let Some(live) = &mut self.live else { return };
         let limit = live.talk.limit();
         live.due = live.talk.conversation.running().map(|_| Instant::now() + limit);
+        live.excused = Duration::ZERO;
         let handed = self.handed.pop_front().unwrap_or(Handed::Other);
         let call = returned.call();
         let error = match &returned {
@@ -574,11 +610,11 @@ impl State {
             self.filling = Some(slot);
             let room = self.transposer.room();
             if room > 0 {
-                let (memory, transposer) = (self.memory.slot(slot), &mut self.transposer);
+                let (memory, transposer, names) = (self.memory.slot(slot), &mut self.transposer, &mut self.answers.names);
                 let mut count = 0;
                 self.source.read(room, &mut |record| {
                     count += 1;
-                    transposer.push(memory, record);
+                    transposer.push(memory, record, names);
                 });
                 self.read += count as u64;
                 // Those that are no rows are never delivered.
@@ -599,7 +635,21 @@ impl State {
         let Some(slot) = self.filling.take() else { return };
         let batch = self.transposer.finish(slot as u32);
         let rows = batch.total();
+        self.warn_of_stacks();
         self.call(&ToWorker::Batch(batch), Handed::Batch { slot, rows });
+    }
+
+    /// Says once that stacks are told apart no more.
+    fn warn_of_stacks(&mut self) {
+        let stacks = &self.answers.names.stacks;
+        if stacks.refused() > 0 && !std::mem::replace(&mut self.refused_stacks, true) {
+            let most = crate::names::MAX_STACKS;
+            let message =
+                format!("there are more than {most} distinct stacks, or very deep ones: further ones are all the same, number 0");
+            if let Some(live) = &self.live {
+                live.talk.log(Level::Warn, &message);
+            }
+        }
     }
 
     /// Reads the ring and counts what is in it.

@@ -19,7 +19,10 @@ use serde::Serialize;
 use super::{
     guest::Guest,
     memory::View,
-    protocol::{self, Fault, FaultKind, FrameError, FromWorker, MAX_FROM_HOST, MAX_FROM_WORKER, Returned, ToWorker, cut_line},
+    protocol::{
+        self, Fault, FaultKind, FrameError, FromWorker, MAX_FROM_HOST, MAX_FROM_WORKER, Request, Response, Returned, ToWorker,
+        cut_line,
+    },
 };
 use crate::cage;
 
@@ -50,11 +53,11 @@ pub fn main() -> ! {
         }
     };
     let socket = Arc::new(UnixStream::from(held.socket));
-    let speaker = Speaker { socket: socket.clone(), gathered: Vec::new() };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let internal = |error: io::Error| Fault { kind: FaultKind::Internal, message: format!("its worker failed: {error}") };
         let view = View::new(held.memory.as_fd()).map_err(internal)?;
-        let (calls, discard) = listen(socket.clone()).map_err(internal)?;
+        let (calls, answers, discard) = listen(socket.clone()).map_err(internal)?;
+        let speaker = Speaker { socket: socket.clone(), gathered: Vec::new(), answers: Some(answers) };
         Err(serve(calls, &discard, view, speaker))
     }));
     let fault = match outcome {
@@ -65,7 +68,7 @@ pub fn main() -> ! {
             Fault { kind: FaultKind::Internal, message: format!("its worker panicked, which is an error in portcullis: {what}") }
         }
     };
-    Speaker { socket, gathered: Vec::new() }.fault(fault);
+    Speaker { socket, gathered: Vec::new(), answers: None }.fault(fault);
     exit(1)
 }
 
@@ -75,28 +78,31 @@ pub(super) fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Reads the socket on a thread of its own, which ends the process when the host hangs up. The flag says that batches are to be
-/// discarded.
-fn listen(socket: Arc<UnixStream>) -> io::Result<(mpsc::Receiver<ToWorker>, Arc<AtomicBool>)> {
+/// Calls, answers, and whether batches are to be discarded.
+type Heard = (mpsc::Receiver<ToWorker>, mpsc::Receiver<Response>, Arc<AtomicBool>);
+
+/// Reads the socket on a thread of its own, which ends the process when the host hangs up.
+fn listen(socket: Arc<UnixStream>) -> io::Result<Heard> {
     let (sender, receiver) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
     let discard = Arc::new(AtomicBool::new(false));
     let flag = discard.clone();
     std::thread::Builder::new().name("socket".into()).spawn(move || {
         // A panic in here must not leave a worker behind that hears nothing.
         let _ = std::panic::catch_unwind(|| {
             while let Ok(message) = read(&socket) {
-                if message == ToWorker::Discard {
-                    flag.store(true, Ordering::Relaxed);
-                } else {
-                    // Nobody takes it where the plugin has failed. The main thread is about to say why, so this one must not end the
-                    // process before that.
-                    let _ = sender.send(message);
+                // Nobody takes a message where the plugin has failed. The main thread is about to say why, so this one must not end
+                // the process before that.
+                match message {
+                    ToWorker::Discard => flag.store(true, Ordering::Relaxed),
+                    ToWorker::Answer(response) => drop(answer.send(response)),
+                    message => drop(sender.send(message)),
                 }
             }
         });
         exit(0)
     })?;
-    Ok((receiver, discard))
+    Ok((receiver, answers, discard))
 }
 
 fn read(mut socket: &UnixStream) -> io::Result<ToWorker> {
@@ -131,7 +137,7 @@ fn serve(calls: mpsc::Receiver<ToWorker>, discard: &AtomicBool, view: View, spea
             (ToWorker::Tick { timer }, Some(guest)) => guest.tick(timer).map(Returned::Ticked),
             (ToWorker::Finish(closing), Some(guest)) => guest.finish(&closing).map(Returned::Finished),
             (ToWorker::HandOver, Some(guest)) => guest.hand_over().map(|state| Returned::HandedOver(state.map(protocol::Bytes))),
-            (ToWorker::Discard, Some(_)) => Err(out_of_order()),
+            (ToWorker::Discard | ToWorker::Answer(_), Some(_)) => Err(out_of_order()),
         };
         match (result, &mut guest) {
             (Ok(returned), Some(guest)) => {
@@ -160,11 +166,25 @@ fn out_of_order() -> Fault {
 pub(super) struct Speaker {
     socket: Arc<UnixStream>,
     gathered: Vec<u8>,
+    /// Where answers come from.
+    answers: Option<mpsc::Receiver<Response>>,
 }
 
 impl Speaker {
     fn new(socket: UnixStream) -> Speaker {
-        Speaker { socket: Arc::new(socket), gathered: Vec::new() }
+        Speaker { socket: Arc::new(socket), gathered: Vec::new(), answers: None }
+    }
+
+    /// Asks the host and waits for its answer. `Err` says that the request is too long. Returns how long that took.
+    pub(super) fn ask(&mut self, request: Request) -> Result<(Response, Duration), FrameError> {
+        let start = Instant::now();
+        self.gather(&FromWorker::Ask(request))?;
+        self.flush();
+        match self.answers.as_ref().map(mpsc::Receiver::recv) {
+            Some(Ok(response)) => Ok((response, start.elapsed())),
+            // The reading thread ends the process before its channels end.
+            _ => exit(0),
+        }
     }
 
     /// Says something, later with the rest. Returns how long the host took to listen, if it had to.

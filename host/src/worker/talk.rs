@@ -7,14 +7,24 @@ use std::{
 };
 
 use super::{
-    conversation::{Conversation, Heard},
+    conversation::{Conversation, Heard, Violation},
     link::Link,
     process::{Cause, Options, SLACK},
-    protocol::{CallKind, Returned, ToWorker},
+    protocol::{CallKind, Request, Returned, ToWorker},
 };
+use crate::contract::Level;
 
 /// An output that takes longer than this for one message is waiting for somebody.
 const OUTPUT_WAITS: Duration = Duration::from_millis(10);
+
+/// What a worker said that its host has to do something about.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// The call that ran is over.
+    Returned(Returned),
+    /// It waits for [`ToWorker::Answer`].
+    Asked(Request),
+}
 
 /// The host's talk with one worker.
 #[derive(Debug)]
@@ -60,12 +70,15 @@ impl Talk {
         Ok(())
     }
 
-    /// Goes through what was received, up to the next return; `None` says that there is none yet.
-    pub(super) fn hear(&mut self) -> Result<Option<Returned>, Cause> {
+    /// Goes through what was received, up to the next return or request; `None` says that there is none yet.
+    pub(super) fn hear(&mut self) -> Result<Option<Said>, Cause> {
         while let Some(message) = self.link.next()? {
             let start = Instant::now();
             match self.conversation.hear(message)? {
-                Heard::Returned(returned) => return Ok(Some(returned)),
+                Heard::Returned(returned) => return Ok(Some(Said::Returned(returned))),
+                // It waits, so nothing can have come after it.
+                Heard::Asked(_) if self.link.more() => return Err(Violation::Impatient.into()),
+                Heard::Asked(request) => return Ok(Some(Said::Asked(request))),
                 Heard::Fault(fault) => return Err(Cause::Fault(fault)),
                 Heard::Stop(reason) => {
                     if !std::mem::replace(&mut self.stop_asked, true) {
@@ -80,6 +93,11 @@ impl Talk {
             }
         }
         if self.link.closed() { Err(Cause::Ended(None)) } else { Ok(None) }
+    }
+
+    /// Leaves a message of the host's own about the plugin.
+    pub(super) fn log(&self, level: Level, message: &str) {
+        self.options.output.log(&self.options.name, level, message);
     }
 
     /// Shows what the plugin said. Nothing more is shown once showing has failed.
@@ -100,7 +118,7 @@ impl Talk {
                 output.log(plugin, level, &message);
                 Ok(())
             }
-            Heard::Returned(_) | Heard::Stop(_) | Heard::Fault(_) => Ok(()),
+            Heard::Returned(_) | Heard::Asked(_) | Heard::Stop(_) | Heard::Fault(_) => Ok(()),
         };
         if let Err(error) = shown {
             self.output_failed = true;
@@ -115,8 +133,11 @@ impl Talk {
         let until = Instant::now() + limit;
         self.waited = Duration::ZERO;
         loop {
-            if let Some(returned) = self.hear()? {
-                return Ok(returned);
+            match self.hear()? {
+                Some(Said::Returned(returned)) => return Ok(returned),
+                // No call that is made here may ask.
+                Some(Said::Asked(_)) => return Err(Violation::AskedEarly(call).into()),
+                None => {}
             }
             if !self.link.wait(until + self.waited).map_err(Cause::Host)? {
                 return Err(Cause::Stalled { call, limit });

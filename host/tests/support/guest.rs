@@ -11,7 +11,7 @@ use wit_parser::Resolve;
 pub struct Guest {
     /// `i32, i32 -> i32`: the address of the result.
     pub configure: String,
-    /// `i32, i32 -> i32`
+    /// `i32, i32, i32, i32 -> i32`
     pub prepare: String,
     /// `-> i32`
     pub start: String,
@@ -121,6 +121,54 @@ pub const ECHO: &str = r#"
     (i32.store8 (i32.const 64) (i32.const 0))
     (i32.const 64)"#;
 
+/// Reads map `map` by `$read` or `$take`, and appends to the table a row for each element: its value as the time and as `n`, its key
+/// as `s`. Prints the error where there is one.
+pub fn echo_map(call: &str, map: u32) -> String {
+    format!(
+        "(call {call} (i32.const {map}) (i32.const 400))
+         (if (i32.load8_u (i32.const 400))
+            (then (call $print (i32.load (i32.const 404)) (i32.load (i32.const 408))))
+            (else
+                (i32.store (i32.const 432) (i32.load (i32.const 404)))
+                (i32.store (i32.const 436) (i32.load (i32.const 412)))
+                (i32.store8 (i32.const 256) (i32.const 0))
+                (i32.store (i32.const 260) (i32.load offset=4 (i32.load (i32.const 436))))
+                (i32.store (i32.const 264) (i32.load offset=8 (i32.load (i32.const 436))))
+                (i32.store (i32.const 268) (i32.const 0))
+                (i32.store (i32.const 272) (i32.const 0))
+                (i32.store8 (i32.const 276) (i32.const 4))
+                (i32.store (i32.const 280) (i32.load offset=4 (i32.load (i32.const 432))))
+                (i32.store (i32.const 284) (i32.load offset=8 (i32.load (i32.const 432))))
+                (i32.store (i32.const 288) (i32.const 0))
+                (i32.store (i32.const 292) (i32.const 0))
+                (call $append (i32.const 0) (i32.load (i32.const 260)) (i32.load (i32.const 264)) (i32.const 256) (i32.const 2)
+                    (i32.load (i32.const 420)) (i32.load (i32.const 424)) (i32.const 320))))"
+    )
+}
+
+/// Writes back the elements that [`echo_map`] read, to map `map`, and prints the error if there is one.
+pub fn write_back(map: u32) -> String {
+    format!(
+        "(call $write_map (i32.const {map}) (i32.load (i32.const 404)) (i32.load (i32.const 408)) (i32.load (i32.const 412))
+            (i32.load (i32.const 416)) (i32.load (i32.const 420)) (i32.load (i32.const 424)) (i32.const 320))
+         (if (i32.load8_u (i32.const 320)) (then (call $print (i32.load (i32.const 324)) (i32.load (i32.const 328)))))"
+    )
+}
+
+/// Deletes the keys that [`echo_map`] read from map `map`, and prints the error if there is one.
+pub fn delete(map: u32) -> String {
+    format!(
+        "(call $delete (i32.const {map}) (i32.load (i32.const 404)) (i32.load (i32.const 408))
+            (i32.load (i32.const 420)) (i32.load (i32.const 424)) (i32.const 320))
+         (if (i32.load8_u (i32.const 320)) (then (call $print (i32.load (i32.const 324)) (i32.load (i32.const 328)))))"
+    )
+}
+
+/// Prints the function of the first frame of the stack in the third column of the first stream's first row.
+pub const RESOLVE: &str = "
+    (call $resolve (i32.load offset=76 (i32.load offset=12 (local.get $rows))) (i32.const 1) (i32.const 400))
+    (call $print (i32.load offset=12 (i32.load (i32.load (i32.const 400)))) (i32.load offset=16 (i32.load (i32.load (i32.const 400)))))";
+
 /// `the text`, as a result that is an error.
 pub fn fails() -> String {
     "(i32.store8 (i32.const 64) (i32.const 1)) (i32.store (i32.const 68) (i32.const 1040))
@@ -171,6 +219,12 @@ impl Guest {
             (import "portcullis:plugin/output@0.1.0" "set-metric" (func $metric (param i32 i32 f64 i32)))
             (import "portcullis:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32)))
             (import "portcullis:plugin/session@0.1.0" "stop" (func $stop (param i32 i32)))
+            (import "portcullis:plugin/maps@0.1.0" "read" (func $read (param i32 i32)))
+            (import "portcullis:plugin/maps@0.1.0" "take" (func $take (param i32 i32)))
+            (import "portcullis:plugin/maps@0.1.0" "write" (func $write_map (param i32 i32 i32 i32 i32 i32 i32 i32)))
+            (import "portcullis:plugin/maps@0.1.0" "delete" (func $delete (param i32 i32 i32 i32 i32 i32)))
+            (import "portcullis:plugin/maps@0.1.0" "clear" (func $clear (param i32 i32)))
+            (import "portcullis:plugin/stacks@0.1.0" "resolve" (func $resolve (param i32 i32 i32)))
             {wasi}
             (memory (export "memory") {pages})
             (data (i32.const 1024) "tns")
@@ -187,7 +241,7 @@ impl Guest {
                     (drop (memory.grow (i32.add (i32.div_u (local.get $new) (i32.const 65536)) (i32.const 1))))))
                 (local.get $at))
             (func (export "configure") (param i32 i32) (result i32) {configure})
-            (func (export "prepare") (param i32 i32) (result i32) {prepare})
+            (func (export "prepare") (param i32 i32 i32 i32) (result i32) {prepare})
             (func (export "start") (param i32 i64 i64 i64 i32 i32 i32 i32 i32 i32) (result i32) {start})
             (func $handle (export "handle") (param $rows i32) (param $nrows i32) (param $strings i32) (param $nstrings i32)
                 (param $order i32) (param $norder i32) (result i32) {handle})

@@ -3,13 +3,13 @@
 //! A column is looked at as a whole once per batch: its kind, its length, and whether every value fits the field. After that
 //! reading a row is an index into a slice.
 
-use crate::{Column, Error, Kind, Result, Values};
+use crate::{Column, Error, Kind, Result, Stack, Values};
 
-/// A column of a batch, with all that a field may want to know of it.
+/// A column of a batch or of a map's elements, with all that a field may want to know of it.
 #[derive(Clone, Copy)]
 pub struct ColumnOf<'b> {
-    /// The stream's name.
-    pub stream: &'b str,
+    /// Of what it is a column, as errors name it: "stream `opens`".
+    pub of: &'b str,
     /// The column's name.
     pub name: &'b str,
     /// Its values.
@@ -23,7 +23,7 @@ pub struct ColumnOf<'b> {
 impl<'b> ColumnOf<'b> {
     /// An error about this column.
     pub fn error(&self, what: impl std::fmt::Display) -> Error {
-        Error::new(format!("stream `{}`, column `{}`: {what}", self.stream, self.name))
+        Error::new(format!("{}, column `{}`: {what}", self.of, self.name))
     }
 
     /// The values, if they are as many as there are rows.
@@ -36,14 +36,36 @@ impl<'b> ColumnOf<'b> {
     }
 
     fn wrong_kind<T>(&self, expected: Kind) -> Result<T> {
-        let found = match self.column.values {
+        let found = self.column.values.kind();
+        Err(self.error(format_args!("declared as {}, and the batch has {}", expected.name(), found.name())))
+    }
+}
+
+impl Values {
+    /// Their kind.
+    pub fn kind(&self) -> Kind {
+        match self {
             Values::U64(_) => Kind::U64,
             Values::S64(_) => Kind::S64,
             Values::Text(_) => Kind::Text,
             Values::Bytes(_) => Kind::Bytes,
             Values::Stack(_) => Kind::Stack,
-        };
-        Err(self.error(format_args!("declared as {}, and the batch has {}", expected.name(), found.name())))
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::U64(values) | Values::Stack(values) => values.len(),
+            Values::S64(values) => values.len(),
+            Values::Text(index) => index.len(),
+            Values::Bytes(bytes) => bytes.ends.len(),
+        }
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -68,6 +90,7 @@ impl Kind {
 /// | `i8` to `i64` | `s64`; a value that does not fit is an error |
 /// | `&str` | `text` |
 /// | `&[u8]` | `bytes` |
+/// | [`Stack`] | `stack` |
 /// | `Option<F>` | as `F`; `None` where the memory could not be read. Without `Option` such a value is 0 or empty |
 /// | [`Cut<F>`] | as `F`, and whether it is longer than the probe kept |
 pub trait Field<'b>: Sized {
@@ -201,6 +224,21 @@ impl<'b> Field<'b> for &'b [u8] {
         let end_of = |row: usize| column.ends.get(row).map_or(0, |end| *end as usize);
         let begin = row.checked_sub(1).map_or(0, end_of);
         column.data.get(begin..end_of(row)).unwrap_or_default()
+    }
+}
+
+impl<'b> Field<'b> for Stack {
+    const KIND: Kind = Kind::Stack;
+    type Column = &'b [u64];
+
+    fn column(source: ColumnOf<'b>) -> Result<&'b [u64]> {
+        let Values::Stack(values) = &source.column.values else { return source.wrong_kind(Kind::Stack) };
+        source.all(values)
+    }
+
+    #[inline]
+    fn read(column: &&'b [u64], row: usize) -> Stack {
+        Stack(column.get(row).copied().unwrap_or_default())
     }
 }
 

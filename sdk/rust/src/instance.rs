@@ -16,7 +16,7 @@ pub struct Instance<P> {
 
 struct State<P> {
     plugin: P,
-    streams: Vec<Rc<Link>>,
+    links: Vec<Rc<Link>>,
     tables: Tables,
 }
 
@@ -31,15 +31,15 @@ impl<P: Plugin> Instance<P> {
     pub fn configure(&self, config: &str) -> Result<Declared, String> {
         let mut program = Program::default();
         let plugin = P::configure(config::parse(config)?, &mut program)?;
-        let (declared, streams, tables) = program.into_parts();
-        *self.state.borrow_mut() = Some(State { plugin, streams, tables });
+        let (declared, links, tables) = program.into_parts();
+        *self.state.borrow_mut() = Some(State { plugin, links, tables });
         Ok(declared)
     }
 
     /// `prepare` of the contract.
     pub fn prepare(&self, schema: &Schema) -> Result<Vec<DeclaredTable>, String> {
         self.call("prepare", |state| {
-            program::bind(&state.streams, schema)?;
+            program::bind(&state.links, schema)?;
             state.plugin.prepare(schema, &mut state.tables)?;
             Ok(state.tables.take_declared())
         })

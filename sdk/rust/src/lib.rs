@@ -49,9 +49,12 @@
 //! # How a plugin runs
 //!
 //! The host calls [`Plugin::configure`] with the plugin's `config` table of the bundle, compiles the probes that it registered,
-//! and calls [`Plugin::prepare`] with the streams as the compiler understood them. By then every [`Stream`] has been checked: a
-//! column that is not there, or of another kind than its field, ends the run before the gate opens. While the gate is open come
+//! and calls [`Plugin::prepare`] with the streams and maps as the compiler understood them. By then every [`Stream`] and [`Map`] has
+//! been checked: a column that is not there, or of another kind than its field, ends the run before the gate opens. While the gate is open come
 //! [`Plugin::handle`] with batches of events and [`Plugin::tick`] with timers; [`Plugin::finish`] comes last.
+//!
+//! What probes gather in maps of the kernel, `@counts[comm] = count()`, is read with [`Map::read`] or [`Map::take`], at any time from
+//! [`Plugin::start`] to [`Plugin::finish`]; in `finish` nothing changes it any more.
 //!
 //! Rows that were pushed into a [`Table`] go to the host at the end of each call.
 //!
@@ -65,13 +68,16 @@ mod config;
 mod error;
 mod field;
 mod instance;
+mod map;
 mod output;
 mod plugin;
 mod program;
 mod row;
+mod stack;
 mod table;
 
 pub mod errno;
+pub mod maps;
 
 #[doc(hidden)]
 pub use bindings_module::bindings;
@@ -83,20 +89,23 @@ pub use bindings_module::bindings::{
     portcullis::plugin::{
         log::Level,
         output::{CellKind, Cells, TableColumn, TableRows, TableValues, Unit},
+        stacks::Frame,
         types::{
-            BytesValues, Column, Field as SchemaField, Interval, Kind, Probe, ProbeCounts, Rows as RawRows,
-            Stream as SchemaStream, StreamCounts, Values,
+            BytesValues, Column, Content, Field as SchemaField, Interval, Kind, Map as SchemaMap, Probe, ProbeCounts,
+            Rows as RawRows, Stream as SchemaStream, StreamCounts, Values,
         },
     },
 };
 pub use config::{Nanoseconds, NoConfig};
 pub use error::{Error, Result};
 pub use field::{ColumnOf, Cut, Field};
+pub use map::{Elements, Key, Map, Part, PartColumn};
 pub use output::{append, debug, error as log_error, info, log, print, set_metric, stop, warn};
 pub use plugin::Plugin;
 pub use portcullis_sdk_macros::{Row, TableRow};
 pub use program::{Program, TableNumber, Tables, TimerNumber};
 pub use row::{FieldSpec, Order, Row, Rows, Source, Stream, Turn};
+pub use stack::{Stack, resolve};
 pub use table::{Cell, CellBuffer, NumberBuffer, Table, TableRow, TextBuffer, Texts};
 
 /// The Rust code in the project's documents compiles.
@@ -112,7 +121,7 @@ mod documents {
 /// What nearly every plugin uses.
 pub mod prelude {
     pub use crate::{
-        Batch, Closing, Error, Nanoseconds, NoConfig, Opening, Plugin, Probe, Program, Result, Row, Schema, Stream, Table,
-        TableRow, Tables,
+        Batch, Closing, Error, Map, Nanoseconds, NoConfig, Opening, Plugin, Probe, Program, Result, Row, Schema, Stack, Stream,
+        Table, TableRow, Tables,
     };
 }

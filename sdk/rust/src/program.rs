@@ -1,14 +1,14 @@
-//! What a plugin registers in `configure`: probes, timers, the streams it reads, the tables it fills.
+//! What a plugin registers in `configure`: probes, timers, the streams and maps it reads, the tables it fills.
 
 use std::{rc::Rc, time::Duration};
 
 use crate::{
-    Probe, Result, Row, Schema, Stream, Table, TableColumn, TableRow,
+    Map, Probe, Result, Row, Schema, Stream, Table, TableColumn, TableRow,
     bindings::{
         Program as Declared,
         portcullis::plugin::{output::Table as DeclaredTable, types::Timer},
     },
-    row::Link,
+    row::{Link, What},
     table::Flush,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct Program {
     probes: Vec<Probe>,
     timers: Vec<Timer>,
-    pub(crate) streams: Vec<Rc<Link>>,
+    pub(crate) links: Vec<Rc<Link>>,
     pub(crate) tables: Tables,
 }
 
@@ -39,9 +39,24 @@ impl Program {
     /// Reads the stream `name`, the one that some probe's body has in `emit name { ... }`, as rows of type `R`. Before the gate
     /// opens, every field of `R` is looked up among the stream's columns; other columns may be there.
     pub fn stream<R: Row>(&mut self, name: impl Into<String>) -> Stream<R> {
-        let link = Rc::new(Link::new(name.into(), R::ROW, R::FIELDS));
-        self.streams.push(Rc::clone(&link));
-        Stream::new(link)
+        Stream::new(self.link::<R>(What::Stream, name.into()))
+    }
+
+    /// Reads the map `name`, the one that some probe's body has as `@name`, as elements of type `R`: each field is the part of the
+    /// key, or the column of the value, that has its name. They are looked up as those of a stream are.
+    ///
+    /// A part of a key has the last name in what the probe wrote there, `comm` for `@m[comm]` and `filename` for
+    /// `@m[str(args.filename)]`, or `key0`, `key1` where there is none or another column is called so. What columns the values have
+    /// follows from what they are: `value` where they are assigned, `count` of `count()`, and so on; see
+    /// [`Content`](crate::Content).
+    pub fn map<R: Row>(&mut self, name: impl Into<String>) -> Map<R> {
+        Map::new(self.link::<R>(What::Map, name.into()))
+    }
+
+    fn link<R: Row>(&mut self, what: What, name: String) -> Rc<Link> {
+        let link = Rc::new(Link::new::<R>(what, name));
+        self.links.push(Rc::clone(&link));
+        link
     }
 
     /// Declares the table `name` with a column for each field of `T`. `[A-Za-z_][A-Za-z0-9_.-]*`, at most 64 characters.
@@ -51,13 +66,13 @@ impl Program {
 
     /// What the host gets to see of it, and what remains.
     pub(crate) fn into_parts(self) -> (Declared, Vec<Rc<Link>>, Tables) {
-        (Declared { probes: self.probes, timers: self.timers }, self.streams, self.tables)
+        (Declared { probes: self.probes, timers: self.timers }, self.links, self.tables)
     }
 }
 
-/// Looks up every stream that the plugin reads.
-pub(crate) fn bind(streams: &[Rc<Link>], schema: &Schema) -> Result<()> {
-    streams.iter().try_for_each(|link| link.bind(schema))
+/// Looks up every stream and map that the plugin reads.
+pub(crate) fn bind(links: &[Rc<Link>], schema: &Schema) -> Result<()> {
+    links.iter().try_for_each(|link| link.bind(schema))
 }
 
 impl Probe {

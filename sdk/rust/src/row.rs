@@ -1,13 +1,14 @@
-//! Typed rows over the columns of a stream: bound to the schema once, then read in place.
+//! Typed rows over the columns of a stream or a map: bound to the schema once, then read in place.
 
 use std::{cell::OnceCell, fmt::Write, marker::PhantomData, rc::Rc};
 
-use crate::{Batch, ColumnOf, Error, Kind, RawRows, Result, Schema, SchemaStream};
+use crate::{Batch, Column, ColumnOf, Error, Kind, Result, Schema, SchemaField, SchemaMap};
 
-/// A row of a stream: derive it for a struct with a [`Field`](crate::Field) for each column that the plugin reads.
+/// A row of a stream, or an element of a map: derive it for a struct with a [`Field`](crate::Field) for each column that the plugin
+/// reads.
 ///
 /// A field reads the column of its own name, or of the one in `#[column("name")]`. A field `#[time] time: u64` is the time of
-/// the event. The struct may have one lifetime, that of the batch.
+/// the event; elements of maps have none. The struct may have one lifetime, that of the batch.
 ///
 /// ```
 /// # use portcullis_sdk::{Cut, Row};
@@ -25,8 +26,10 @@ use crate::{Batch, ColumnOf, Error, Kind, RawRows, Result, Schema, SchemaStream}
 pub trait Row {
     /// The struct's name, for errors.
     const ROW: &'static str;
-    /// What it expects of the stream.
+    /// What it expects of the stream or map.
     const FIELDS: &'static [FieldSpec];
+    /// The field that is the time of the event.
+    const TIME: Option<&'static str> = None;
     /// The same row with the lifetime of a batch.
     type At<'b>;
     /// Its columns in a batch.
@@ -70,48 +73,95 @@ impl<R: Row> Stream<R> {
     }
 }
 
-/// What a [`Stream`] and the program that made it share: the stream's place in the schema, once that is known.
+/// What a [`Stream`] or [`Map`](crate::Map) and the program that made it share: its place in the schema, once that is known.
 pub(crate) struct Link {
-    name: String,
+    pub(crate) name: String,
+    /// As errors name it.
+    pub(crate) label: String,
+    what: What,
     row: &'static str,
     fields: &'static [FieldSpec],
-    place: OnceCell<Place>,
+    time: Option<&'static str>,
+    pub(crate) place: OnceCell<Place>,
 }
 
-struct Place {
-    /// The stream's number.
-    stream: u32,
-    /// For each field the position of its column.
+/// What a plugin reads as rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A stream.
+    Stream,
+    /// A map.
+    Map,
+}
+
+pub(crate) struct Place {
+    /// The number of the stream or map.
+    pub(crate) number: u32,
+    /// For each field the position of its column; those of a map's values stand behind its keys.
     columns: Vec<usize>,
+    /// Of a map, what the schema says.
+    pub(crate) map: Option<SchemaMap>,
 }
 
 impl Link {
-    pub(crate) fn new(name: String, row: &'static str, fields: &'static [FieldSpec]) -> Link {
-        Link { name, row, fields, place: OnceCell::new() }
+    pub(crate) fn new<R: Row>(what: What, name: String) -> Link {
+        let label = match what {
+            What::Stream => format!("stream `{name}`"),
+            What::Map => format!("map `@{name}`"),
+        };
+        Link { name, label, what, row: R::ROW, fields: R::FIELDS, time: R::TIME, place: OnceCell::new() }
     }
 
-    /// Looks up the stream and the column of each field.
+    /// Looks up the stream or map and the column of each field.
     pub(crate) fn bind(&self, schema: &Schema) -> Result<()> {
-        let (number, stream) =
-            (0u32..).zip(&schema.streams).find(|(_, stream)| stream.name == self.name).ok_or_else(|| self.no_stream(schema))?;
-        let columns = self.fields.iter().map(|field| self.column(stream, field)).collect::<Result<_>>()?;
+        let place = match self.what {
+            What::Stream => {
+                let found = (0u32..).zip(&schema.streams).find(|(_, stream)| stream.name == self.name);
+                let (number, stream) = found.ok_or_else(|| {
+                    let streams = list(schema.streams.iter().map(|stream| stream.name.clone()));
+                    let (name, row) = (&self.name, self.row);
+                    Error::new(format!("no probe emits the stream `{name}`, which `{row}` reads; there is {streams}"))
+                })?;
+                let fields: Vec<&SchemaField> = stream.fields.iter().collect();
+                Place { number, columns: self.columns(&fields)?, map: None }
+            }
+            What::Map => {
+                let found = (0u32..).zip(&schema.maps).find(|(_, map)| map.name == self.name);
+                let (number, map) = found.ok_or_else(|| {
+                    let maps = list(schema.maps.iter().map(|map| format!("@{}", map.name)));
+                    let (name, row) = (&self.name, self.row);
+                    Error::new(format!("no probe fills the map `@{name}`, which `{row}` reads; there is {maps}"))
+                })?;
+                if let Some(time) = self.time {
+                    return Err(self
+                        .error(format_args!("`{}::{time}` is the time of an event, and elements of maps have none", self.row)));
+                }
+                let fields: Vec<&SchemaField> = map.keys.iter().chain(&map.values).collect();
+                Place { number, columns: self.columns(&fields)?, map: Some(map.clone()) }
+            }
+        };
         // A second `prepare` of one instance is not part of the contract; the first place stays.
-        let _ = self.place.set(Place { stream: number, columns });
+        let _ = self.place.set(place);
         Ok(())
     }
 
-    fn column(&self, stream: &SchemaStream, field: &FieldSpec) -> Result<usize> {
-        let (name, reader) = (&self.name, format!("`{}::{}`", self.row, field.field));
-        let Some(position) = stream.fields.iter().position(|column| column.name == field.column) else {
-            let columns = list(stream.fields.iter().map(|column| column.name.as_str()));
+    fn columns(&self, columns: &[&SchemaField]) -> Result<Vec<usize>> {
+        self.fields.iter().map(|field| self.column(columns, field)).collect()
+    }
+
+    fn column(&self, columns: &[&SchemaField], field: &FieldSpec) -> Result<usize> {
+        let reader = format!("`{}::{}`", self.row, field.field);
+        let Some(position) = columns.iter().position(|column| column.name == field.column) else {
+            let there = list(columns.iter().map(|column| column.name.clone()));
             return Err(Error::new(format!(
-                "stream `{name}` has no column `{}`, which {reader} reads; it has {columns}",
-                field.column
+                "{} has no column `{}`, which {reader} reads; it has {there}",
+                self.label, field.column
             )));
         };
-        match stream.fields.get(position) {
+        match columns.get(position) {
             Some(found) if found.kind != field.kind => Err(Error::new(format!(
-                "stream `{name}`, column `{}`: {reader} expects {}, and it is {} ({})",
+                "{}, column `{}`: {reader} expects {}, and it is {} ({})",
+                self.label,
                 field.column,
                 field.kind.name(),
                 found.kind.name(),
@@ -121,14 +171,19 @@ impl Link {
         }
     }
 
-    fn no_stream(&self, schema: &Schema) -> Error {
-        let streams = list(schema.streams.iter().map(|stream| stream.name.as_str()));
-        Error::new(format!("no probe emits the stream `{}`, which `{}` reads; there is {streams}", self.name, self.row))
+    /// An error about it.
+    pub(crate) fn error(&self, what: impl std::fmt::Display) -> Error {
+        Error::new(format!("{}: {what}", self.label))
+    }
+
+    /// Where it is, once `prepare` has found it.
+    pub(crate) fn place(&self) -> Result<&Place> {
+        self.place.get().ok_or_else(|| Error::new(format!("the {} was read before `prepare` had found it", self.label)))
     }
 }
 
 /// Names in a sentence.
-fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+fn list(names: impl Iterator<Item = String>) -> String {
     let mut text = String::new();
     for name in names {
         let separator = if text.is_empty() { "" } else { ", " };
@@ -138,19 +193,23 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// Where a row's columns come from: the rows of one stream in a batch.
+/// Where a row's columns come from: the rows of one stream in a batch, or the elements of a map.
 #[derive(Clone, Copy)]
 pub struct Source<'b> {
-    batch: &'b Batch,
-    rows: &'b RawRows,
-    link: &'b Link,
-    place: &'b Place,
+    pub(crate) link: &'b Link,
+    pub(crate) place: &'b Place,
+    pub(crate) time: &'b [u64],
+    /// How many rows there are.
+    pub(crate) rows: usize,
+    /// The columns of a stream; or those of a map's keys, and those of its values.
+    pub(crate) columns: (&'b [Column], &'b [Column]),
+    pub(crate) strings: &'b [String],
 }
 
 impl<'b> Source<'b> {
     /// When each event happened.
     pub fn time(&self) -> &'b [u64] {
-        &self.rows.time
+        self.time
     }
 
     /// The column of the field at a position in [`Row::FIELDS`].
@@ -159,10 +218,13 @@ impl<'b> Source<'b> {
     /// The batch lacks it.
     pub fn column(&self, field: usize) -> Result<ColumnOf<'b>> {
         let name = self.link.fields.get(field).map_or("", |field| field.column);
-        let column = self.place.columns.get(field).and_then(|position| self.rows.columns.get(*position));
-        let column =
-            column.ok_or_else(|| Error::new(format!("stream `{}`: a batch came without the column `{name}`", self.link.name)))?;
-        Ok(ColumnOf { stream: &self.link.name, name, column, strings: &self.batch.strings, rows: self.rows.time.len() })
+        let (first, second) = self.columns;
+        let column = self.place.columns.get(field).and_then(|&position| match position.checked_sub(first.len()) {
+            None => first.get(position),
+            Some(position) => second.get(position),
+        });
+        let column = column.ok_or_else(|| self.link.error(format_args!("a batch came without the column `{name}`")))?;
+        Ok(ColumnOf { of: &self.link.label, name, column, strings: self.strings, rows: self.rows })
     }
 }
 
@@ -173,13 +235,12 @@ impl Batch {
     /// A value does not fit its field, or the batch is not what the schema says.
     pub fn rows<'b, R: Row>(&'b self, stream: &'b Stream<R>) -> Result<Rows<'b, R>> {
         let link = &*stream.link;
-        let Some(place) = link.place.get() else {
-            return Err(Error::new(format!("the stream `{}` was read before `prepare` had found it", link.name)));
-        };
-        let found = (0u32..).zip(&self.rows).find(|(_, rows)| rows.stream == place.stream);
+        let place = link.place()?;
+        let found = (0u32..).zip(&self.rows).find(|(_, rows)| rows.stream == place.number);
         let Some((position, rows)) = found else { return Ok(Rows { columns: None, position: None, next: 0, len: 0 }) };
-        let columns = R::columns(Source { batch: self, rows, link, place })?;
-        Ok(Rows { columns: Some(columns), position: Some(position), next: 0, len: rows.time.len() })
+        let len = rows.time.len();
+        let (columns, strings) = ((rows.columns.as_slice(), &[][..]), self.strings.as_slice());
+        Rows::new(Source { link, place, time: &rows.time, rows: len, columns, strings }, Some(position))
     }
 
     /// How the rows of different streams interleave: a [`Turn`] for each event of the batch, in the order in which the kernel
@@ -219,7 +280,7 @@ impl Batch {
     }
 }
 
-/// The rows of one stream in a batch. An iterator that reads the batch's columns in place.
+/// The rows of one stream in a batch, or the elements of a map. An iterator that reads the columns in place.
 pub struct Rows<'b, R: Row> {
     columns: Option<R::Columns<'b>>,
     /// Of the stream's rows in the batch.
@@ -229,6 +290,10 @@ pub struct Rows<'b, R: Row> {
 }
 
 impl<'b, R: Row> Rows<'b, R> {
+    pub(crate) fn new(source: Source<'b>, position: Option<u32>) -> Result<Rows<'b, R>> {
+        Ok(Rows { columns: Some(R::columns(source)?), position, next: 0, len: source.rows })
+    }
+
     /// The next row, if the turn is this stream's.
     #[inline]
     pub fn next_if(&mut self, turn: Turn) -> Option<R::At<'b>> {

@@ -2,7 +2,7 @@
 
 use super::bindings::{
     Program,
-    portcullis::plugin::{log::Level, output, types},
+    portcullis::plugin::{log::Level, maps, output, stacks, types},
 };
 use crate::contract;
 
@@ -71,6 +71,67 @@ pub(super) fn kind(kind: contract::Kind) -> types::Kind {
         contract::Kind::Bytes => types::Kind::Bytes,
         contract::Kind::Stack => types::Kind::Stack,
     }
+}
+
+pub(super) fn content(content: contract::Content) -> types::Content {
+    match content {
+        contract::Content::Value => types::Content::Value,
+        contract::Content::Count => types::Content::Count,
+        contract::Content::Sum => types::Content::Sum,
+        contract::Content::Avg => types::Content::Avg,
+        contract::Content::Stats => types::Content::Stats,
+        contract::Content::Min => types::Content::Min,
+        contract::Content::Max => types::Content::Max,
+        contract::Content::Hist => types::Content::Hist,
+        contract::Content::Lhist => types::Content::Lhist,
+        contract::Content::Tseries => types::Content::Tseries,
+    }
+}
+
+pub(super) fn elements(elements: contract::Elements) -> maps::Elements {
+    let column = |column: contract::Column| types::ColumnResult {
+        values: match column.values {
+            contract::Values::U64(values) => types::ValuesResult::U64(values),
+            contract::Values::S64(values) => types::ValuesResult::S64(values),
+            contract::Values::Text(index) => types::ValuesResult::Text(index),
+            contract::Values::Bytes { ends, data } => types::ValuesResult::Bytes(types::BytesValuesResult { ends, data }),
+            contract::Values::Stack(values) => types::ValuesResult::Stack(values),
+        },
+        absent: column.absent,
+        cut: column.cut,
+    };
+    maps::Elements {
+        keys: elements.keys.into_iter().map(column).collect(),
+        values: elements.values.into_iter().map(column).collect(),
+        strings: elements.strings,
+    }
+}
+
+pub(super) fn column(column: types::ColumnResult) -> contract::Column {
+    contract::Column {
+        values: match column.values {
+            types::ValuesResult::U64(values) => contract::Values::U64(values),
+            types::ValuesResult::S64(values) => contract::Values::S64(values),
+            types::ValuesResult::Text(index) => contract::Values::Text(index),
+            types::ValuesResult::Bytes(types::BytesValuesResult { ends, data }) => contract::Values::Bytes { ends, data },
+            types::ValuesResult::Stack(values) => contract::Values::Stack(values),
+        },
+        absent: column.absent,
+        cut: column.cut,
+    }
+}
+
+pub(super) fn frames(frames: Vec<contract::Frame>) -> Vec<stacks::Frame> {
+    let frame = |frame: contract::Frame| stacks::Frame {
+        address: frame.address,
+        function: frame.function,
+        offset: frame.offset,
+        module: frame.module,
+        file: frame.file,
+        line: frame.line,
+        inlined: frame.inlined,
+    };
+    frames.into_iter().map(frame).collect()
 }
 
 pub(super) fn opening(opening: &contract::Opening) -> types::Opening<'_> {

@@ -88,6 +88,8 @@ impl Guest {
             wasi: wasi::context(&transcript),
             transcript,
             tables: Vec::new(),
+            maps: Vec::new(),
+            may_ask: false,
             metrics: HashSet::new(),
             resources: ResourceTable::new(),
         };
@@ -119,10 +121,14 @@ impl Guest {
     /// Calls `prepare`.
     pub(super) fn prepare(&mut self, schema: &contract::Schema) -> Result<Result<Vec<Table>, String>, Fault> {
         self.layout = Some(Layout::new(schema).map_err(internal)?);
-        let fields: Vec<Vec<types::Field<'_>>> = schema.streams.iter().map(|stream| fields(&stream.fields)).collect();
+        let of_streams: Vec<Vec<types::Field<'_>>> = schema.streams.iter().map(|stream| fields(&stream.fields)).collect();
         let stream = |(stream, fields)| stream_of(stream, fields);
-        let streams: Vec<types::Stream<'_>> = schema.streams.iter().zip(&fields).map(stream).collect();
-        let schema = Schema { streams: &streams };
+        let streams: Vec<types::Stream<'_>> = schema.streams.iter().zip(&of_streams).map(stream).collect();
+        let of_maps: Vec<_> = schema.maps.iter().map(|map| (fields(&map.keys), fields(&map.values))).collect();
+        let maps: Vec<types::Map<'_>> =
+            schema.maps.iter().zip(&of_maps).map(|(map, (keys, values))| map_of(map, keys, values)).collect();
+        self.store.data_mut().maps.clone_from(&schema.maps);
+        let schema = Schema { streams: &streams, maps: &maps };
         let tables = self.call(CallKind::Prepare, |plugin, store, _| plugin.call_prepare(store, schema))?;
         let tables: Result<Vec<Table>, String> = tables.map(|tables| tables.into_iter().map(convert::table).collect());
         if let Ok(tables) = &tables
@@ -195,6 +201,7 @@ impl Guest {
     ) -> Result<T, Fault> {
         let limit = Duration::from_nanos(self.limits.call);
         let (plugin, view) = (&self.plugin, &self.view);
+        self.store.data_mut().may_ask = call.may_ask();
         let outcome = timed(&mut self.store, limit, |store| body(plugin, store, view));
         let wrote = self.store.data().transcript.take();
         let outcome = outcome.map_err(|error| explain(call, limit, &self.limits, &error, &wrote));
@@ -301,6 +308,10 @@ fn stream_of<'a>(stream: &'a contract::Stream, fields: &'a Vec<types::Field<'a>>
     types::Stream { name: &stream.name, fields }
 }
 
+fn map_of<'a>(map: &'a contract::Map, keys: &'a Vec<types::Field<'a>>, values: &'a Vec<types::Field<'a>>) -> types::Map<'a> {
+    types::Map { name: &map.name, content: convert::content(map.content), keys, values }
+}
+
 /// The texts of a batch.
 fn strings<'a>(view: &'a View, layout: &Layout, batch: &Descriptor) -> Option<Vec<&'a str>> {
     let slot = batch.slot as usize;
@@ -323,25 +334,35 @@ fn columns_of<'a>(
     layout: &Layout,
     slot: usize,
     rows: &crate::columns::RowsDescriptor,
-) -> Option<(&'a [u64], Vec<types::Column<'a>>)> {
+) -> Option<(&'a [u64], Vec<types::ColumnParam<'a>>)> {
     let stream = layout.streams.get(rows.stream as usize)?;
     let count = rows.rows as usize;
     let time = view.u64s(slot, stream.time, count)?;
     let mut columns = Vec::with_capacity(stream.columns.len());
     for (at, column) in stream.columns.iter().enumerate() {
         let values = match column.kind {
-            Kind::U64 => types::Values::U64(view.u64s(slot, column.values, count)?),
-            Kind::S64 => types::Values::S64(view.i64s(slot, column.values, count)?),
-            Kind::Text => types::Values::Text(view.u32s(slot, column.values, count)?),
-            Kind::Stack => types::Values::Stack(view.u64s(slot, column.values, count)?),
-            // `Layout::new` refuses them.
-            Kind::Bytes => return None,
+            Kind::U64 => types::ValuesParam::U64(view.u64s(slot, column.values, count)?),
+            Kind::S64 => types::ValuesParam::S64(view.i64s(slot, column.values, count)?),
+            Kind::Text => types::ValuesParam::Text(view.u32s(slot, column.values, count)?),
+            Kind::Stack => types::ValuesParam::Stack(view.u64s(slot, column.values, count)?),
+            Kind::Bytes => {
+                let ends = view.u32s(slot, column.values, count)?;
+                let length = ends.last().copied().unwrap_or(0) as usize;
+                if length > column.room {
+                    return None;
+                }
+                types::ValuesParam::Bytes(types::BytesValuesParam { ends, data: view.bytes(slot, column.data, length)? })
+            }
         };
         let bitmap = |used: u32, bitmap| {
             let there = used.checked_shr(at as u32).unwrap_or(0) & 1 != 0;
             view.bytes(slot, bitmap, if there { count.div_ceil(8) } else { 0 })
         };
-        columns.push(types::Column { values, absent: bitmap(rows.absent, column.absent)?, cut: bitmap(rows.cut, column.cut)? });
+        columns.push(types::ColumnParam {
+            values,
+            absent: bitmap(rows.absent, column.absent)?,
+            cut: bitmap(rows.cut, column.cut)?,
+        });
     }
     Some((time, columns))
 }

@@ -31,6 +31,10 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let positions: Vec<syn::Index> = (0..types.len()).map(syn::Index::from).collect();
     let names = shape.columns().map(|field| field.name);
     let reads = positions.iter().map(|position| syn::Index::from(position.index as usize + 1));
+    let time_field = shape.time().map(|field| {
+        let name = field.name.to_string();
+        quote!(const TIME: ::std::option::Option<&'static str> = ::std::option::Option::Some(#name);)
+    });
     let time = shape.time().map(|field| {
         let (field, ty) = (field.name, field.ty);
         quote!(#field: <#ty as ::portcullis_sdk::Field<#batch>>::read(&columns.0, row),)
@@ -41,6 +45,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         impl ::portcullis_sdk::Row for #any {
             const ROW: &'static str = #text;
             const FIELDS: &'static [::portcullis_sdk::FieldSpec] = &[#(#specs),*];
+            #time_field
             type At<#batch> = #at;
             type Columns<#batch> = (
                 &#batch [u64],

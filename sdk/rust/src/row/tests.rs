@@ -3,7 +3,7 @@
 use portcullis_sdk_macros::Row;
 
 use super::*;
-use crate::{BytesValues, Column, Cut, Field, SchemaField, Values, program};
+use crate::{BytesValues, Column, Cut, Field, RawRows, SchemaField, SchemaStream, Values, program};
 
 /// A schema of streams written as `"name: column kind, column kind"`.
 fn schema(streams: &[&str]) -> Schema {
@@ -23,14 +23,14 @@ fn schema(streams: &[&str]) -> Schema {
         };
         SchemaStream { name: name.into(), fields: columns.split(", ").map(field).collect() }
     };
-    Schema { streams: streams.iter().map(stream).collect() }
+    Schema { streams: streams.iter().map(stream).collect(), maps: Vec::new() }
 }
 
 /// The stream `name` read as `R`, bound to a schema.
 fn bound<R: Row>(name: &str, streams: &[&str]) -> Result<Stream<R>> {
     let mut program = crate::Program::default();
     let stream = program.stream(name);
-    program::bind(&program.streams, &schema(streams))?;
+    program::bind(&program.links, &schema(streams))?;
     Ok(stream)
 }
 
@@ -124,7 +124,7 @@ fn schema_errors() {
 #[test]
 fn field_types() {
     fn check<'b, F: Field<'b> + std::fmt::Debug + PartialEq>(column: &'b Column, strings: &'b [String], expect: &[F]) {
-        let source = ColumnOf { stream: "s", name: "c", column, strings, rows: expect.len() };
+        let source = ColumnOf { of: "stream `s`", name: "c", column, strings, rows: expect.len() };
         let read = F::column(source).unwrap();
         let found: Vec<F> = (0..expect.len()).map(|row| F::read(&read, row)).collect();
         assert_eq!(found, expect);
@@ -151,7 +151,7 @@ fn field_types() {
 fn column_errors() {
     #[track_caller]
     fn check<'b, F: Field<'b>>(column: &'b Column, rows: usize, expect: &str) {
-        let source = ColumnOf { stream: "s", name: "c", column, strings: &[], rows };
+        let source = ColumnOf { of: "stream `s`", name: "c", column, strings: &[], rows };
         assert_eq!(F::column(source).err().unwrap().text(), format!("stream `s`, column `c`: {expect}"));
     }
     check::<u8>(&column(Values::U64(vec![1, 256])), 2, "256 does not fit the row's u8; make the field wider");
