@@ -17,4 +17,5 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod symbols;
+pub mod trace;
 pub mod worker;

@@ -1,0 +1,175 @@
+//! One-liners: programs in bpftrace's notation, as probes of the plugin `adhoc`.
+//!
+//! A program is a list of clauses, `ATTACH, ATTACH /predicate/ { body }`. Each becomes one probe. What a body does in the kernel is
+//! the probe language's own and is passed on as it stands. What bpftrace does in user space (`printf`, `print`, `clear`, `zero`,
+//! `time`, `exit`, `join`) is an [`Action`]: it is replaced by the `emit` of a stream of its own, so that it happens in the order
+//! of everything else that is emitted, and the plugin does it when the row arrives.
+//!
+//! | step | file | from | to |
+//! |---|---|---|---|
+//! | mask | `mask` | text | the text with comments and strings blanked out, in which braces can be counted |
+//! | split | `clauses` | mask | places of attach points, predicates, bodies |
+//! | rewrite | `rewrite`, `actions`, `printf` | a place | text for the compiler, segments that lead back, actions |
+//!
+//! Every text that is handed to the compiler has a list of segments, by which its errors are told at the place that was typed.
+
+mod actions;
+mod clauses;
+mod error;
+mod mask;
+mod printf;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use actions::{Action, What};
+pub use error::{ProgramError, ProgramErrors};
+use portcullis_ebpf::{Diagnostic, Part};
+pub use printf::{Conversion, Piece};
+use serde_json::{Value, json};
+
+use self::{
+    clauses::Clause,
+    error::Wrong,
+    rewrite::{Rewriter, Text},
+};
+
+/// How streams of actions begin; what follows is the action's number.
+const STREAM: &str = "__action";
+
+/// A program, ready for the plugin `adhoc`.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    text: String,
+    probes: Vec<Probe>,
+    /// What its streams of actions stand for, by number.
+    pub actions: Vec<Action>,
+}
+
+/// A clause as the compiler gets it.
+#[derive(Debug)]
+struct Probe {
+    name: String,
+    attach: Text,
+    when: Option<Text>,
+    body: Text,
+}
+
+/// How what a program gathers is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Display {
+    /// As rows for programs, not as text for people.
+    pub json: bool,
+    /// Print all maps this often.
+    pub interval: Option<Duration>,
+    /// Of each map, only so many elements: those with the largest values.
+    pub top: Option<u64>,
+    /// Clear each map once it was printed by `interval`.
+    pub clear: bool,
+    /// What to add to UTC for the times that are shown, in seconds.
+    pub utc_offset: i64,
+}
+
+/// Reads a program. `name` is what errors call its text: a file's path, or `the program`. `parameters` are `$1`, `$2` and so on.
+pub fn parse(name: &str, text: &str, parameters: &[String]) -> Result<Program, ProgramErrors> {
+    read(text, parameters)
+        .map(|(probes, actions)| Program { name: name.into(), text: text.into(), probes, actions })
+        .map_err(|wrong| ProgramErrors(vec![ProgramError { name: name.into(), text: text.into(), wrong }]))
+}
+
+fn read(text: &str, parameters: &[String]) -> Result<(Vec<Probe>, Vec<Action>), Wrong> {
+    let mask = mask::mask(text)?;
+    let clauses::Split { declarations, clauses } = clauses::split(&mask)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut probes = Vec::with_capacity(clauses.len());
+    let mut actions = Vec::new();
+    for (number, Clause { attach, predicate, body }) in clauses.into_iter().enumerate() {
+        let points = &mask[attach.clone()];
+        let end = points.split(',').any(|point| matches!(point.trim(), "END" | "end"));
+        let mut rewriter = Rewriter { text, mask: &mask, parameters, end, actions: &mut actions };
+        let attach = rewriter.attach(attach)?;
+        let when = predicate.map(|range| rewriter.expression(range)).transpose()?;
+        // What is declared at the top is said to the compiler by the first body: all bodies share the maps.
+        let before: &[_] = if number == 0 { &declarations } else { &[] };
+        let body = rewriter.body(before, body)?;
+        let name = probe_name(&attach.text, &names);
+        names.push(name.clone());
+        probes.push(Probe { name, attach, when, body });
+    }
+    Ok((probes, actions))
+}
+
+/// A name after the first attach point's last part: `sys_enter_read`, and `sys_enter_read_2` where that is taken.
+fn probe_name(attach: &str, taken: &[String]) -> String {
+    let point = attach.split(',').next().unwrap_or_default().trim();
+    let last = point.rsplit([':', '/']).next().unwrap_or_default();
+    let word =
+        |text: &str| -> String { text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(48).collect() };
+    let mut name = word(last);
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name = word(point);
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || name.starts_with(STREAM) {
+        name.insert_str(0, "probe_");
+    }
+    if !taken.contains(&name) {
+        return name;
+    }
+    let others = (2..).map(|number: u64| format!("{name}_{number}"));
+    others.into_iter().find(|name| !taken.contains(name)).unwrap_or(name)
+}
+
+impl Program {
+    /// The configuration of the plugin `adhoc`, as JSON.
+    pub fn config(&self, display: &Display) -> String {
+        let probes: Vec<Value> = self.probes.iter().map(probe).collect();
+        let nanoseconds = display.interval.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        json!({
+            "probes": probes,
+            "program": {
+                "actions": self.actions,
+                "json": display.json,
+                "interval": nanoseconds,
+                "top": display.top,
+                "clear": display.clear,
+                "utc_offset": display.utc_offset,
+            },
+        })
+        .to_string()
+    }
+
+    /// The compiler's error at the place that was typed.
+    pub fn error(&self, diagnostic: &Diagnostic) -> ProgramError {
+        let probe = self.probes.iter().find(|probe| probe.name == diagnostic.probe);
+        let text = probe.and_then(|probe| match diagnostic.part {
+            Part::Name => None,
+            Part::Attach(_) => Some(&probe.attach),
+            Part::When => probe.when.as_ref(),
+            Part::Body => Some(&probe.body),
+        });
+        let whole = || probe.map_or(0..0, |probe| probe.attach.origin(0..probe.attach.text.len()));
+        let span = text.map_or_else(whole, |text| text.origin(diagnostic.span.clone()));
+        let wrong =
+            Wrong { span, message: self.typed(&diagnostic.message), help: diagnostic.help.as_deref().map(|h| self.typed(h)) };
+        ProgramError { name: self.name.clone(), text: self.text.clone(), wrong }
+    }
+
+    /// A message of the compiler in the words of the program: a stream of an action is called by its statement.
+    fn typed(&self, message: &str) -> String {
+        let numbers = (0..self.actions.len()).rev();
+        let named = |text: String, number: usize| text.replace(&format!("{STREAM}{number}"), self.actions[number].what.name());
+        numbers.fold(message.to_owned(), named)
+    }
+}
+
+fn probe(probe: &Probe) -> Value {
+    json!({
+        "name": probe.name,
+        "attach": [probe.attach.text],
+        "when": probe.when.as_ref().map(|when| &when.text),
+        "body": probe.body.text,
+    })
+}
