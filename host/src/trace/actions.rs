@@ -2,95 +2,14 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use portcullis_adhoc_program::{Piece, What};
 
 use super::{
     error::Wrong,
     mask::closing,
-    printf::{self, Piece},
+    printf,
     rewrite::{Rewriter, Text, split},
 };
-
-/// A statement of a body that the plugin does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Action {
-    /// The stream of its rows.
-    pub stream: String,
-    /// It is one of `END`: done also after an `exit`.
-    pub end: bool,
-    /// What is done with a row.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// What is done. Fields of the row are `a0`, `a1` and so on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
-pub enum What {
-    /// Shows text, with a field of the row for each conversion.
-    Printf {
-        /// What it is made of.
-        pieces: Vec<Piece>,
-    },
-    /// Shows a map.
-    Print {
-        /// Its name, with the `@`.
-        map: String,
-        /// Only so many elements, those with the largest values.
-        top: Option<u64>,
-        /// Values are divided by this.
-        div: Option<u64>,
-    },
-    /// Shows values: the last fields of the row, in a tuple if `tuple`. Fields before them are the keys of `map`.
-    Value {
-        /// Whose element it is, with the `@`.
-        map: Option<String>,
-        /// How many fields are keys.
-        keys: usize,
-        /// The values were written as a tuple.
-        tuple: bool,
-    },
-    /// Takes all elements out of a map.
-    Clear {
-        /// Its name, with the `@`.
-        map: String,
-    },
-    /// Makes all values of a map zero.
-    Zero {
-        /// Its name, with the `@`.
-        map: String,
-    },
-    /// Shows the time of the row.
-    Time {
-        /// As of strftime(3).
-        format: String,
-    },
-    /// Ends the run.
-    Exit {
-        /// Shown with the end.
-        code: u64,
-    },
-    /// Shows the texts of a list of pointers, as far as they can be read.
-    Join {
-        /// What stands between them.
-        delimiter: String,
-    },
-}
-
-impl What {
-    /// The statement's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            What::Printf { .. } => "printf",
-            What::Print { .. } | What::Value { .. } => "print",
-            What::Clear { .. } => "clear",
-            What::Zero { .. } => "zero",
-            What::Time { .. } => "time",
-            What::Exit { .. } => "exit",
-            What::Join { .. } => "join",
-        }
-    }
-}
 
 /// How many texts `join` takes, as in bpftrace.
 const JOINED: usize = 16;

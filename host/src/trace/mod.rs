@@ -22,12 +22,9 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-pub use actions::{Action, What};
 pub use error::{ProgramError, ProgramErrors};
+use portcullis_adhoc_program::{self as adhoc, Action, Display};
 use portcullis_ebpf::{Diagnostic, Part};
-pub use printf::{Conversion, Piece};
 use serde_json::{Value, json};
 
 use self::{
@@ -46,7 +43,7 @@ pub struct Program {
     text: String,
     probes: Vec<Probe>,
     /// What its streams of actions stand for, by number.
-    pub actions: Vec<Action>,
+    actions: Vec<Action>,
 }
 
 /// A clause as the compiler gets it.
@@ -56,21 +53,6 @@ struct Probe {
     attach: Text,
     when: Option<Text>,
     body: Text,
-}
-
-/// How what a program gathers is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Display {
-    /// As rows for programs, not as text for people.
-    pub json: bool,
-    /// Print all maps this often.
-    pub interval: Option<Duration>,
-    /// Of each map, only so many elements: those with the largest values.
-    pub top: Option<u64>,
-    /// Clear each map once it was printed by `interval`.
-    pub clear: bool,
-    /// What to add to UTC for the times that are shown, in seconds.
-    pub utc_offset: i64,
 }
 
 /// Reads a program. `name` is what errors call its text: a file's path, or `the program`. `parameters` are `$1`, `$2` and so on.
@@ -126,18 +108,8 @@ impl Program {
     /// The configuration of the plugin `adhoc`, as JSON.
     pub fn config(&self, display: &Display) -> String {
         let probes: Vec<Value> = self.probes.iter().map(probe).collect();
-        let nanoseconds = display.interval.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        json!({
-            "probes": probes,
-            "program": {
-                "actions": self.actions,
-                "json": display.json,
-                "interval": nanoseconds,
-                "top": display.top,
-                "clear": display.clear,
-                "utc_offset": display.utc_offset,
-            },
-        })
+        let program = adhoc::Program { actions: self.actions.clone(), display: *display };
+        json!({ "probes": probes, "program": program })
         .to_string()
     }
 

@@ -1,39 +1,8 @@
 //! Formats of `printf`: C's, as far as bpftrace has them.
 
-use serde::Serialize;
+use portcullis_adhoc_program::{Conversion, Piece};
 
 use super::error::Wrong;
-
-/// A piece of what `printf` shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Piece {
-    /// As it is.
-    Text(String),
-    /// The next field of the row.
-    Field(Conversion),
-}
-
-/// `%-10.3s`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Conversion {
-    /// `d`, `u`, `x`, `X`, `o`, `c`, `p`, `s`; `r`, `rx` and `rh` show bytes.
-    pub kind: String,
-    /// To the left of its width (`-`).
-    pub left: bool,
-    /// Filled up with zeros (`0`).
-    pub zero: bool,
-    /// With a sign also where it is positive (`+`).
-    pub plus: bool,
-    /// With `0x` or `0` in front (`#`).
-    pub prefix: bool,
-    /// At least so many characters.
-    pub width: usize,
-    /// At most so many characters of a text.
-    pub precision: Option<usize>,
-    /// The field is a time, shown so: a format of strftime(3).
-    pub time: Option<String>,
-}
 
 /// More is taken for a slip: no line is that long.
 const MAX_WIDTH: usize = 1024;

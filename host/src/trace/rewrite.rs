@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use portcullis_adhoc_program::{Action, What};
+
 use super::{
     STREAM,
-    actions::{self, Action, What},
+    actions,
     error::Wrong,
     mask::{closing, skip, trimmed, word},
 };

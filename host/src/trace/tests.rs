@@ -1,6 +1,7 @@
 //! Programs in, probes and actions or errors out.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use portcullis_adhoc_program::{Conversion, Piece, What};
 use portcullis_ebpf::Diagnostic;
 
 use super::*;
