@@ -109,8 +109,7 @@ impl Program {
     pub fn config(&self, display: &Display) -> String {
         let probes: Vec<Value> = self.probes.iter().map(probe).collect();
         let program = adhoc::Program { actions: self.actions.clone(), display: *display };
-        json!({ "probes": probes, "program": program })
-        .to_string()
+        json!({ "probes": probes, "program": program }).to_string()
     }
 
     /// The compiler's error at the place that was typed.

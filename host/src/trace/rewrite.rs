@@ -5,8 +5,7 @@ use std::ops::Range;
 use portcullis_adhoc_program::{Action, What};
 
 use super::{
-    STREAM,
-    actions,
+    STREAM, actions,
     error::Wrong,
     mask::{closing, skip, trimmed, word},
 };

@@ -11,7 +11,7 @@ mod tests;
 mod time;
 
 pub use map::{Content, Element, Map};
-pub use printf::{Cell, Kind, printf, text, unfit};
+pub use printf::{Cell, Kind, join, printf, text, unfit, value};
 use serde::{Deserialize, Serialize};
 pub use time::{Clock, time};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{Clock, Conversion, Piece, time};
+use crate::{Clock, Conversion, Piece, map, time};
 
 /// A value that is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,4 +173,19 @@ pub fn text(value: &Cell) -> String {
         }
         Cell::Absent => String::new(),
     }
+}
+
+/// What `print(VALUE)` shows: the cells that are no keys of `map`.
+pub fn value(map: Option<&str>, keys: usize, tuple: bool, cells: &[Cell]) -> String {
+    let (keys, values) = cells.split_at(keys.min(cells.len()));
+    let shown: Vec<String> = values.iter().map(text).collect();
+    let shown = shown.join(", ");
+    let head = map.map(|name| map::head(name, keys)).unwrap_or_default();
+    if tuple { format!("{head}({shown})\n") } else { format!("{head}{shown}\n") }
+}
+
+/// What `join` shows: texts up to the first that could not be read.
+pub fn join(delimiter: &str, cells: impl Iterator<Item = Cell>) -> String {
+    let texts: Vec<String> = cells.take_while(|cell| *cell != Cell::Absent).map(|cell| text(&cell)).collect();
+    texts.join(delimiter) + "\n"
 }

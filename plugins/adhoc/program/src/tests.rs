@@ -49,6 +49,18 @@ fn conversions() {
     check_printf(with("s", |c| c.time = Some("%T".into())), Cell::U64(3_661_000_000_000), "01:01:01");
 }
 
+/// Values, tuples, elements, lists of texts.
+#[test]
+fn values() {
+    let text = |text: &str| Cell::Text(text.into());
+    assert_eq!(value(None, 0, false, &[text("a")]), "a\n");
+    assert_eq!(value(None, 0, true, &[text("a"), Cell::U64(1)]), "(a, 1)\n");
+    assert_eq!(value(Some("@m"), 2, false, &[Cell::U64(1), text("k"), Cell::S64(-3)]), "@m[1, k]: -3\n");
+    assert_eq!(value(Some("@m"), 9, false, &[Cell::U64(1)]), "@m[1]: \n");
+    assert_eq!(join(" ", [text("ls"), text(""), text("-l"), Cell::Absent, text("x")].into_iter()), "ls  -l\n");
+    assert_eq!(join(" ", std::iter::empty()), "\n");
+}
+
 /// A conversion that can't show a field says which can.
 #[test]
 fn unfit_conversions() {
