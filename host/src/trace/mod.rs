@@ -44,6 +44,8 @@ pub struct Program {
     probes: Vec<Probe>,
     /// What its streams of actions stand for, by number.
     actions: Vec<Action>,
+    /// The other streams of `END`.
+    end_streams: Vec<String>,
 }
 
 /// A clause as the compiler gets it.
@@ -57,31 +59,12 @@ struct Probe {
 
 /// Reads a program. `name` is what errors call its text: a file's path, or `the program`. `parameters` are `$1`, `$2` and so on.
 pub fn parse(name: &str, text: &str, parameters: &[String]) -> Result<Program, ProgramErrors> {
-    read(text, parameters)
-        .map(|(probes, actions)| Program { name: name.into(), text: text.into(), probes, actions })
-        .map_err(|wrong| ProgramErrors(vec![ProgramError { name: name.into(), text: text.into(), wrong }]))
-}
-
-fn read(text: &str, parameters: &[String]) -> Result<(Vec<Probe>, Vec<Action>), Wrong> {
-    let mask = mask::mask(text)?;
-    let clauses::Split { declarations, clauses } = clauses::split(&mask)?;
-    let mut names: Vec<String> = Vec::new();
-    let mut probes = Vec::with_capacity(clauses.len());
-    let mut actions = Vec::new();
-    for (number, Clause { attach, predicate, body }) in clauses.into_iter().enumerate() {
-        let points = &mask[attach.clone()];
-        let end = points.split(',').any(|point| matches!(point.trim(), "END" | "end"));
-        let mut rewriter = Rewriter { text, mask: &mask, parameters, end, actions: &mut actions };
-        let attach = rewriter.attach(attach)?;
-        let when = predicate.map(|range| rewriter.expression(range)).transpose()?;
-        // What is declared at the top is said to the compiler by the first body: all bodies share the maps.
-        let before: &[_] = if number == 0 { &declarations } else { &[] };
-        let body = rewriter.body(before, body)?;
-        let name = probe_name(&attach.text, &names);
-        names.push(name.clone());
-        probes.push(Probe { name, attach, when, body });
+    let (name, text) = (name.to_owned(), text.to_owned());
+    let mut program = Program { name, text, probes: Vec::new(), actions: Vec::new(), end_streams: Vec::new() };
+    match program.read(parameters) {
+        Ok(()) => Ok(program),
+        Err(wrong) => Err(ProgramErrors(vec![ProgramError { name: program.name, text: program.text, wrong }])),
     }
-    Ok((probes, actions))
 }
 
 /// A name after the first attach point's last part: `sys_enter_read`, and `sys_enter_read_2` where that is taken.
@@ -104,11 +87,42 @@ fn probe_name(attach: &str, taken: &[String]) -> String {
     others.into_iter().find(|name| !taken.contains(name)).unwrap_or(name)
 }
 
+/// The streams that a masked body emits to.
+fn emitted(body: &str) -> impl Iterator<Item = String> {
+    let words = body.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '$' || c == '@'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let streams: Vec<String> = words.windows(2).filter(|pair| pair[0] == "emit").map(|pair| pair[1].to_owned()).collect();
+    streams.into_iter()
+}
+
 impl Program {
+    fn read(&mut self, parameters: &[String]) -> Result<(), Wrong> {
+        let mask = mask::mask(&self.text)?;
+        let clauses::Split { declarations, clauses } = clauses::split(&mask)?;
+        let mut names: Vec<String> = Vec::new();
+        for (number, Clause { attach: points, predicate, body: place }) in clauses.into_iter().enumerate() {
+            let end = mask[points.clone()].split(',').any(|point| matches!(point.trim(), "END" | "end"));
+            let mut rewriter = Rewriter { text: &self.text, mask: &mask, parameters, end, actions: &mut self.actions };
+            let attach = rewriter.attach(points)?;
+            let when = predicate.map(|range| rewriter.expression(range)).transpose()?;
+            // What is declared at the top is said to the compiler by the first body: all bodies share the maps.
+            let before: &[_] = if number == 0 { &declarations } else { &[] };
+            let body = rewriter.body(before, place.clone())?;
+            let name = probe_name(&attach.text, &names);
+            if end {
+                // A body that is a bare list emits to a stream of the probe's name.
+                self.end_streams.extend(emitted(&mask[place]).chain([name.clone()]));
+            }
+            names.push(name.clone());
+            self.probes.push(Probe { name, attach, when, body });
+        }
+        Ok(())
+    }
+
     /// The configuration of the plugin `adhoc`, as JSON.
     pub fn config(&self, display: &Display) -> String {
         let probes: Vec<Value> = self.probes.iter().map(probe).collect();
-        let program = adhoc::Program { actions: self.actions.clone(), display: *display };
+        let program = adhoc::Program { actions: self.actions.clone(), end_streams: self.end_streams.clone(), display: *display };
         json!({ "probes": probes, "program": program }).to_string()
     }
 

@@ -84,8 +84,9 @@ fn actions_become_rows() {
         "x:y { emit s { time: nsecs, print: @printf[1], x: a.exit } }",
         &["y: x:y { emit s { time: nsecs, print: @printf[1], x: a.exit } }"],
     );
-    let parsed = parse("", "END { clear(@a); } x:y { clear(@b); }", &[]).unwrap();
+    let parsed = parse("", "END { clear(@a); emit s { x: emit.t }; } x:y { clear(@b); emit u { } }", &[]).unwrap();
     assert_eq!(parsed.actions.iter().map(|a| a.end).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(parsed.end_streams, ["s", "end"]);
 }
 
 /// Each action, with its row and what is done with it.

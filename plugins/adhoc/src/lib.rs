@@ -76,7 +76,10 @@ impl Plugin for Adhoc {
             let action = self.program.actions.iter().find(|action| action.stream == stream.name);
             self.streams.push(match action {
                 Some(action) => Use::Action(Bound::new(action.clone(), stream)?),
-                None => Use::Table(StreamTable::new(stream, tables)?),
+                None => {
+                    let end = self.program.end_streams.contains(&stream.name);
+                    Use::Table(StreamTable::new(stream, end, tables)?)
+                }
             });
         }
         let names = schema.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>();
@@ -94,7 +97,7 @@ impl Plugin for Adhoc {
         let mut turns = Turns::new(batch, &self.streams)?;
         // Rows are shown together, up to the next action: what is printed stands where it happened.
         while let Some((rows, row)) = turns.next_action() {
-            turns.show(&self.streams, &mut self.lines, &strings)?;
+            turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
             let Some(Use::Action(bound)) = self.streams.get(rows.stream as usize) else { continue };
             if self.exited && !bound.action.end {
                 continue;
@@ -120,7 +123,7 @@ impl Plugin for Adhoc {
             }
             self.lines.push(what.name(), time, text)?;
         }
-        turns.show(&self.streams, &mut self.lines, &strings)?;
+        turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
         self.lines.flush()
     }
 
@@ -170,14 +173,17 @@ impl<'b> Turns<'b> {
     }
 
     /// Shows the rows that were passed and not shown.
-    fn show(&mut self, streams: &[Use], lines: &mut Lines, strings: &[&str]) -> Result<()> {
+    fn show(&mut self, streams: &[Use], lines: &mut Lines, strings: &[&str], exited: bool) -> Result<()> {
         for (rows, (_, next, shown)) in self.batch.rows.iter().zip(&mut self.places) {
             if let Some(Use::Table(table)) = streams.get(rows.stream as usize)
                 && shown < next
             {
+                let range = std::mem::replace(shown, *next)..*next;
+                if exited && !table.end {
+                    continue;
+                }
                 lines.flush()?;
-                table.append(rows, *shown..*next, strings)?;
-                *shown = *next;
+                table.append(rows, range, strings)?;
             }
         }
         Ok(())

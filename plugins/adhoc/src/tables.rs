@@ -11,12 +11,14 @@ use portcullis_sdk::{
 pub(crate) struct StreamTable {
     stream: String,
     table: TableNumber,
+    /// `END` emits to it.
+    pub(crate) end: bool,
 }
 
 impl StreamTable {
-    pub(crate) fn new(stream: &SchemaStream, tables: &mut Tables) -> Result<StreamTable> {
+    pub(crate) fn new(stream: &SchemaStream, end: bool, tables: &mut Tables) -> Result<StreamTable> {
         let columns = stream.fields.iter().map(|field| declaration(stream, field)).collect::<Result<_>>()?;
-        Ok(StreamTable { stream: stream.name.clone(), table: tables.declare(&stream.name, columns) })
+        Ok(StreamTable { stream: stream.name.clone(), table: tables.declare(&stream.name, columns), end })
     }
 
     /// Shows a range of rows.

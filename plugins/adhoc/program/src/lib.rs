@@ -21,6 +21,8 @@ pub use time::{Clock, time};
 pub struct Program {
     /// Its actions.
     pub actions: Vec<Action>,
+    /// The other streams that `END` emits to: their rows are shown also after an `exit`.
+    pub end_streams: Vec<String>,
     /// How what it gathers is shown.
     pub display: Display,
 }
