@@ -98,30 +98,49 @@ impl Map {
         }
     }
 
-    /// The text: what [`Map::sort`] left, values divided by `div`.
-    pub fn show(&self, div: Option<u64>) -> String {
-        let div = i128::from(div.unwrap_or(1).max(1));
+    /// Divides what was counted or measured, not how often.
+    pub fn divide(&mut self, by: u64) {
+        let divided = match self.content {
+            Content::Hist | Content::LinearHist => 2..3,
+            Content::Avg | Content::Stats => 1..3,
+            Content::TimeSeries => 1..usize::MAX,
+            _ => 0..1,
+        };
+        for element in &mut self.elements {
+            for value in element.values.iter_mut().take(divided.end).skip(divided.start) {
+                match value {
+                    Cell::U64(n) => *n /= by.max(1),
+                    Cell::S64(n) => *n = i64::try_from(i128::from(*n) / i128::from(by.max(1))).unwrap_or_default(),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// There is nothing to print: no element, or one without a key to which nothing was ever added.
+    pub fn is_empty(&self) -> bool {
+        let counts = matches!(self.content, Content::Count | Content::Sum | Content::Avg | Content::Stats);
+        self.elements.iter().all(|e| counts && e.keys.is_empty() && whole(&e.values, 0) == 0)
+    }
+
+    /// The text, in the order that [`Map::sort`] made.
+    pub fn show(&self) -> String {
         let mut out = String::new();
         for group in self.groups() {
             let Some(first) = group.first() else { continue };
             out.push_str(&head(&self.name, &first.keys));
             match self.content {
-                Content::Hist => bars(&mut out, &buckets(group, div), next_of_powers(group), false),
-                Content::LinearHist => bars(&mut out, &buckets(group, div), next_of_steps(group), true),
+                Content::Hist => bars(&mut out, &buckets(group), next_of_powers(group), false),
+                Content::LinearHist => bars(&mut out, &buckets(group), next_of_steps(group), true),
                 Content::TimeSeries => series(&mut out, group),
                 Content::Stats => {
                     let number = |position| whole(&first.values, position);
-                    let (count, average, total) = (number(0), number(1) / div, number(2) / div);
+                    let (count, average, total) = (number(0), number(1), number(2));
                     out.push_str(&format!("count {count}, average {average}, total {total}\n"));
                 }
-                Content::Avg => out.push_str(&format!("{}\n", whole(&first.values, 1) / div)),
+                Content::Avg => out.push_str(&format!("{}\n", whole(&first.values, 1))),
                 _ => {
-                    let value = first.values.first().unwrap_or(&Cell::Absent);
-                    let value = match value {
-                        Cell::U64(_) | Cell::S64(_) => (whole(&first.values, 0) / div).to_string(),
-                        other => text(other),
-                    };
-                    out.push_str(&value);
+                    out.push_str(&text(first.values.first().unwrap_or(&Cell::Absent)));
                     out.push('\n');
                 }
             }
@@ -166,8 +185,8 @@ fn order(key: &Cell) -> (i128, String) {
 /// A histogram's bucket: where it begins and ends, and how often.
 type Bucket = (i128, i128, i128);
 
-fn buckets(group: &[Element], div: i128) -> Vec<Bucket> {
-    group.iter().map(|Element { values, .. }| (whole(values, 0), whole(values, 1), whole(values, 2) / div)).collect()
+fn buckets(group: &[Element]) -> Vec<Bucket> {
+    group.iter().map(|Element { values, .. }| (whole(values, 0), whole(values, 1), whole(values, 2))).collect()
 }
 
 const BELOW: i128 = i64::MIN as i128;

@@ -100,7 +100,10 @@ fn element(keys: &[Cell], values: &[i64]) -> Element {
 fn check_map(content: Content, elements: Vec<Element>, top: Option<u64>, div: Option<u64>, expect: &str) {
     let mut map = Map { name: "@m".into(), content, elements };
     map.sort(top);
-    assert_eq!(map.show(div), expect);
+    if let Some(div) = div {
+        map.divide(div);
+    }
+    assert_eq!(map.show(), expect);
 }
 
 /// Maps of numbers: sorted by value, the largest last; a limit takes the largest; values are divided.
@@ -120,6 +123,17 @@ fn maps_of_numbers() {
     let stack = vec![element(&[Cell::Stack(vec!["f+1".into()]), text("sh")], &[2])];
     check_map(Content::Count, stack, None, None, "@m[\n    f+1\n, sh]: 2\n\n");
     check_map(Content::Count, Vec::new(), None, None, "");
+}
+
+/// A map without keys is there always, and empty until something was added.
+#[test]
+fn empty_maps() {
+    let map = |content, elements| Map { name: "@m".into(), content, elements };
+    assert!(map(Content::Value, vec![]).is_empty());
+    assert!(map(Content::Count, vec![element(&[], &[0])]).is_empty());
+    assert!(!map(Content::Count, vec![element(&[], &[1])]).is_empty());
+    assert!(!map(Content::Value, vec![element(&[], &[0])]).is_empty());
+    assert!(!map(Content::Count, vec![element(&[Cell::U64(1)], &[0])]).is_empty());
 }
 
 /// Histograms by powers of two, with the empty buckets between others, as bpftrace draws them.
