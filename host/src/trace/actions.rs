@@ -38,7 +38,7 @@ pub(super) fn understand(
         ("print", [value, rest @ ..]) if rest.len() <= 2 => print(rewriter, value.clone(), rest),
         ("print", _) => takes("`print(@m)`, `print(@m, TOP)`, `print(@m, TOP, DIVISOR)` or `print(VALUE)`"),
         ("clear" | "zero", [map]) => {
-            let map = map_name(rewriter, map.clone()).ok_or_else(|| {
+            let map = map_name(rewriter, map.clone(), name).ok_or_else(|| {
                 Wrong::new(map.clone(), format!("`{name}` is for a map"))
                     .help(format!("write `{name}(@m)`; one element goes by `delete(@m[key])`"))
             })?;
@@ -104,10 +104,10 @@ fn strftime(rewriter: &Rewriter<'_>, argument: Range<usize>) -> Result<(Option<S
 }
 
 fn print(rewriter: &mut Rewriter<'_>, value: Range<usize>, rest: &[Range<usize>]) -> Result<(What, Vec<Text>), Wrong> {
-    if let Some(map) = map_name(rewriter, value.clone()) {
+    if let Some(map) = map_name(rewriter, value.clone(), "print") {
         let mut numbers = rest.iter().map(|range| number(rewriter, range.clone()).map(|n| (n != 0).then_some(n)));
         let (top, div) = (numbers.next().transpose()?.flatten(), numbers.next().transpose()?.flatten());
-        return Ok((What::Print { map, top, div }, Vec::new()));
+        return Ok((What::Print { map, keys: 0, take: false, top, div }, Vec::new()));
     }
     if let Some(extra) = rest.first() {
         return Err(
@@ -123,6 +123,10 @@ fn print(rewriter: &mut Rewriter<'_>, value: Range<usize>, rest: &[Range<usize>]
         let keys = split(rewriter.mask, open + 1..value.end - 1);
         let mut fields = keys.iter().map(|key| rewriter.expression(key.clone())).collect::<Result<Vec<_>, _>>()?;
         let map = rewriter.typed(value.start..end).to_owned();
+        // A value that is aggregated is not in the row: the element is read from the map.
+        if rewriter.maps.is_aggregated(rewriter.mask, &map) {
+            return Ok((What::Print { map, keys: keys.len(), take: false, top: None, div: None }, fields));
+        }
         fields.push(rewriter.expression(value)?);
         return Ok((What::Value { map: Some(map), keys: keys.len(), tuple: false }, fields));
     }
@@ -142,10 +146,14 @@ fn join(rewriter: &mut Rewriter<'_>, list: Range<usize>, rest: &[Range<usize>]) 
     Ok((What::Join { delimiter }, (0..JOINED).map(|number| element.element(number)).collect()))
 }
 
-/// The name of the map that an argument is, all of it.
-fn map_name(rewriter: &Rewriter<'_>, range: Range<usize>) -> Option<String> {
+/// The name of the map that a statement's argument is, all of it.
+fn map_name(rewriter: &mut Rewriter<'_>, range: Range<usize>, statement: &str) -> Option<String> {
     let rest = rewriter.mask[range.clone()].strip_prefix('@')?;
-    (super::mask::word(rest) == rest.len()).then(|| rewriter.typed(range).to_owned())
+    if super::mask::word(rest) < rest.len() {
+        return None;
+    }
+    rewriter.maps.act(range.clone(), statement);
+    Some(rewriter.typed(range).to_owned())
 }
 
 /// The value of a string that is written out.

@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | mask | `mask` | text | the text with comments and strings blanked out, in which braces can be counted |
 //! | split | `clauses` | mask | places of attach points, predicates, bodies |
+//! | maps | `maps` | mask | which there are, and which are aggregated |
 //! | rewrite | `rewrite`, `actions`, `printf` | a place | text for the compiler, segments that lead back, actions |
 //!
 //! Every text that is handed to the compiler has a list of segments, by which its errors are told at the place that was typed.
@@ -16,6 +17,7 @@
 mod actions;
 mod clauses;
 mod error;
+mod maps;
 mod mask;
 mod printf;
 mod rewrite;
@@ -30,6 +32,7 @@ use serde_json::{Value, json};
 use self::{
     clauses::Clause,
     error::Wrong,
+    maps::Maps,
     rewrite::{Rewriter, Text},
 };
 
@@ -99,10 +102,12 @@ impl Program {
     fn read(&mut self, parameters: &[String]) -> Result<(), Wrong> {
         let mask = mask::mask(&self.text)?;
         let clauses::Split { declarations, clauses } = clauses::split(&mask)?;
+        let mut maps = Maps::find(&mask);
         let mut names: Vec<String> = Vec::new();
         for (number, Clause { attach: points, predicate, body: place }) in clauses.into_iter().enumerate() {
             let end = mask[points.clone()].split(',').any(|point| matches!(point.trim(), "END" | "end"));
-            let mut rewriter = Rewriter { text: &self.text, mask: &mask, parameters, end, actions: &mut self.actions };
+            let actions = &mut self.actions;
+            let mut rewriter = Rewriter { text: &self.text, mask: &mask, parameters, end, maps: &mut maps, actions };
             let attach = rewriter.attach(points)?;
             let when = predicate.map(|range| rewriter.expression(range)).transpose()?;
             // What is declared at the top is said to the compiler by the first body: all bodies share the maps.
@@ -116,7 +121,7 @@ impl Program {
             names.push(name.clone());
             self.probes.push(Probe { name, attach, when, body });
         }
-        Ok(())
+        maps.check(&mask)
     }
 
     /// The configuration of the plugin `adhoc`, as JSON.

@@ -7,6 +7,7 @@ use portcullis_adhoc_program::{Action, What};
 use super::{
     STREAM, actions,
     error::Wrong,
+    maps::Maps,
     mask::{closing, skip, trimmed, word},
 };
 
@@ -79,6 +80,7 @@ pub(super) struct Rewriter<'p> {
     pub(super) parameters: &'p [String],
     /// The clause is one of `END`.
     pub(super) end: bool,
+    pub(super) maps: &'p mut Maps,
     pub(super) actions: &'p mut Vec<Action>,
 }
 
@@ -190,19 +192,30 @@ impl Rewriter<'_> {
                 return Err(Wrong::new(place, format!("the arguments of `{name}` do not end")).help("close them with `)`"));
             };
             out.copy(self.text, copied..at);
-            self.action(out, name, whole.clone(), inside)?;
-            at = whole.end;
+            at = self.action(out, name, whole, inside, range.end)?;
             copied = at;
         }
         out.copy(self.text, copied..range.end);
         Ok(())
     }
 
-    /// Replaces the call of an action.
-    fn action(&mut self, out: &mut Text, name: &str, whole: Range<usize>, inside: Range<usize>) -> Result<(), Wrong> {
+    /// Replaces the call of an action, in a text that goes on to `limit`. Gives the place behind it.
+    fn action(
+        &mut self,
+        out: &mut Text,
+        name: &str,
+        mut whole: Range<usize>,
+        inside: Range<usize>,
+        limit: usize,
+    ) -> Result<usize, Wrong> {
         let arguments = split(self.mask, inside);
         let place = whole.start..whole.start + name.len();
-        let (what, fields) = actions::understand(self, name, place, &arguments)?;
+        let (mut what, fields) = actions::understand(self, name, place, &arguments)?;
+        if let What::Print { map, keys: 0, take, .. } = &mut what
+            && let Some(clear) = self.cleared(map, whole.end, limit)
+        {
+            (*take, whole.end) = (true, clear);
+        }
         let number = self.actions.len();
         let head = whole.start..whole.start + name.len();
         out.replace(&format!("emit {STREAM}{number} {{ "), head);
@@ -214,7 +227,27 @@ impl Rewriter<'_> {
         }
         out.replace(if exits { " }; return" } else { " }" }, whole.end.saturating_sub(1)..whole.end);
         self.actions.push(Action { stream: format!("{STREAM}{number}"), end: self.end, what });
-        Ok(())
+        Ok(whole.end)
+    }
+
+    /// The end of `; clear(@m)`, if that is what stands at `at`. Such a map is printed and cleared at once: what is added in
+    /// between is in the next print.
+    fn cleared(&mut self, map: &str, at: usize, limit: usize) -> Option<usize> {
+        let mask = &self.mask[..limit];
+        let mut at = at;
+        let mut places = Vec::new();
+        for token in [";", "clear", "(", map, ")"] {
+            at = skip(mask, at);
+            let rest = mask.get(at..)?.strip_prefix(token)?;
+            // The token is all of a word.
+            if token.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '@') && word(rest) > 0 {
+                return None;
+            }
+            places.push(at..at + token.len());
+            at += token.len();
+        }
+        self.maps.act(places.get(3)?.clone(), "clear");
+        Some(at)
     }
 
     /// A positional parameter at `at`, if there is one: its length, and what was given; nothing given is empty.

@@ -28,7 +28,8 @@ fn check_with(given: &[&str], program: &str, expect: &[&str]) {
 
 #[track_caller]
 fn check_action(statement: &str, emit: &str, what: What) {
-    let parsed = parse("the program", &format!("x:y {{ {statement} }}"), &[]).unwrap_or_else(|e| panic!("{e}"));
+    let program = format!("x:y {{ {statement} }} x:z {{ @ = 1; @m[pid] = pid == 1; @h [ pid, \"]\" ] = hist (1); }}");
+    let parsed = parse("the program", &program, &[]).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parsed.probes[0].body.text, format!(" {emit} "), "{statement}");
     assert_eq!(parsed.actions, [Action { stream: "__action0".into(), end: false, what }], "{statement}");
 }
@@ -75,16 +76,24 @@ fn clauses() {
 #[test]
 fn actions_become_rows() {
     check(
-        "x:y { $a = 1; printf(\"%d %s\\n\", $a, str(args.p)); if ($a) { exit(); } print(@) }",
+        "x:y { $a = 1; printf(\"%d %s\\n\", $a, str(args.p)); if ($a) { exit(); } print(@) } x:z { @++ }",
         &[
             "y: x:y { $a = 1; emit __action0 { a0: $a, a1: str(args.p) }; if ($a) { emit __action1 {  }; return; } emit __action2 {  } }",
+            "z: x:z { @++ }",
         ],
     );
     check(
         "x:y { emit s { time: nsecs, print: @printf[1], x: a.exit } }",
         &["y: x:y { emit s { time: nsecs, print: @printf[1], x: a.exit } }"],
     );
-    let parsed = parse("", "END { clear(@a); emit s { x: emit.t }; } x:y { clear(@b); emit u { } }", &[]).unwrap();
+    check(
+        "x:y { print(@m); clear(@n); @n++; @m++ } x:z { print(@m); { clear(@m) } }",
+        &[
+            "y: x:y { emit __action0 {  }; emit __action1 {  }; @n++; @m++ }",
+            "z: x:z { emit __action2 {  }; { emit __action3 {  } } }",
+        ],
+    );
+    let parsed = parse("", "END { clear(@a); emit s { x: emit.t }; } x:y { clear(@b); @a++; @b++; emit u { } }", &[]).unwrap();
     assert_eq!(parsed.actions.iter().map(|a| a.end).collect::<Vec<_>>(), [true, false]);
     assert_eq!(parsed.end_streams, ["s", "end"]);
 }
@@ -92,10 +101,15 @@ fn actions_become_rows() {
 /// Each action, with its row and what is done with it.
 #[test]
 fn each_action() {
-    let print = |map: &str, top, div| What::Print { map: map.into(), top, div };
+    let print = |map: &str, top, div| What::Print { map: map.into(), keys: 0, take: false, top, div };
     check_action("print(@)", "emit __action0 {  }", print("@", None, None));
     check_action("print(@m, 5)", "emit __action0 {  }", print("@m", Some(5), None));
     check_action("print ( @m , 0 , 1_000 ) ;", "emit __action0 {  } ;", print("@m", None, Some(1000)));
+    // Printed and cleared at once, but for another map.
+    let taken = What::Print { map: "@m".into(), keys: 0, take: true, top: None, div: None };
+    check_action("print(@m) /* */ ; clear ( @m );", "emit __action0 {  };", taken);
+    let element = What::Print { map: "@h".into(), keys: 2, take: false, top: None, div: None };
+    check_action("print(@h[pid, comm])", "emit __action0 { a0: pid, a1: comm }", element);
     let value = |map: Option<&str>, keys, tuple| What::Value { map: map.map(Into::into), keys, tuple };
     check_action("print(@m[pid, comm])", "emit __action0 { a0: pid, a1: comm, a2: @m[pid, comm] }", value(Some("@m"), 2, false));
     check_action("print(@m[pid] + 1)", "emit __action0 { a0: @m[pid] + 1 }", value(None, 0, false));
@@ -217,6 +231,12 @@ fn errors() {
         ),
         ("x:y { f($1); }", "1:9 the parameter $1 is `word`, which is no number = as text it is `str($1)`"),
         ("x:y { f($0); }", "1:9 there is no such parameter = parameters are `$1`, `$2` and so on; `$#` is how many were given"),
+        ("x:y { clear(@); }", "1:13 `clear(@)`: no clause has this map = a clause fills it, as in `@[comm] = count();`"),
+        ("x:y { @reads++; } x:z { print(@read); }", "1:31 `print(@read)`: no clause has this map = did you mean `@reads`?"),
+        (
+            "x:y { print(@a); clear(@a); }",
+            "1:13 `print(@a)`: no clause has this map = a clause fills it, as in `@a[comm] = count();`",
+        ),
         ("x:y { print(@a[1], 2); }", "1:20 only a whole map is printed with a limit and a divisor = write `print(@m, 10)`"),
     ] {
         check_error(program, expect);

@@ -64,10 +64,14 @@ pub enum What {
         /// What it is made of.
         pieces: Vec<Piece>,
     },
-    /// Shows a map.
+    /// Shows a map, or the element whose keys the row's fields are.
     Print {
         /// Its name, with the `@`.
         map: String,
+        /// How many keys the row has; with none the whole map is shown.
+        keys: usize,
+        /// What is shown is taken out.
+        take: bool,
         /// Only so many elements, those with the largest values.
         top: Option<u64>,
         /// Values are divided by this.
