@@ -2,7 +2,10 @@
 
 use portcullis_adhoc_program::{Conversion, Piece};
 
-use super::error::Wrong;
+use super::{
+    error::Wrong,
+    mask::{mask, trimmed},
+};
 
 /// More is taken for a slip: no line is that long.
 const MAX_WIDTH: usize = 1024;
@@ -88,6 +91,17 @@ fn digits(text: &str) -> Result<(usize, &str), Wrong> {
         Some(number) => Ok((number, &text[end..])),
         None => Err(Wrong::new(0..0, format!("a width of {} is too much", &text[..end])).help(format!("at most {MAX_WIDTH}"))),
     }
+}
+
+/// The value of an expression that is a string and nothing else.
+pub(super) fn whole(expression: &str) -> Option<String> {
+    let masked = mask(expression).ok()?;
+    let place = trimmed(&masked, 0..masked.len());
+    let inside = masked[place.clone()].strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('"') {
+        return None;
+    }
+    unescape(&expression[place.start + 1..place.end - 1]).ok()
 }
 
 /// What a string's text between the quotes means. An error has the place of its backslash.

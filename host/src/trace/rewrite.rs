@@ -9,6 +9,7 @@ use super::{
     error::Wrong,
     maps::Maps,
     mask::{closing, skip, trimmed, word},
+    printf,
 };
 
 /// A text for the compiler.
@@ -220,13 +221,20 @@ impl Rewriter<'_> {
         let head = whole.start..whole.start + name.len();
         out.replace(&format!("emit {STREAM}{number} {{ "), head);
         let exits = matches!(what, What::Exit { .. });
+        let mut fixed = Vec::new();
+        let mut separator = "";
         for (position, field) in fields.iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
+            // A text of the program stays where it is shown.
+            if let Some(text) = printf::whole(&field.text) {
+                fixed.push((position, text));
+                continue;
+            }
             out.replace(&format!("{separator}a{position}: "), whole.start..whole.start);
             out.append(field);
+            separator = ", ";
         }
         out.replace(if exits { " }; return" } else { " }" }, whole.end.saturating_sub(1)..whole.end);
-        self.actions.push(Action { stream: format!("{STREAM}{number}"), end: self.end, what });
+        self.actions.push(Action { stream: format!("{STREAM}{number}"), end: self.end, what, fixed });
         Ok(whole.end)
     }
 

@@ -31,7 +31,7 @@ fn check_action(statement: &str, emit: &str, what: What) {
     let program = format!("x:y {{ {statement} }} x:z {{ @ = 1; @m[pid] = pid == 1; @h [ pid, \"]\" ] = hist (1); }}");
     let parsed = parse("the program", &program, &[]).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parsed.probes[0].body.text, format!(" {emit} "), "{statement}");
-    assert_eq!(parsed.actions, [Action { stream: "__action0".into(), end: false, what }], "{statement}");
+    assert_eq!(parsed.actions, [Action { stream: "__action0".into(), end: false, what, fixed: Vec::new() }], "{statement}");
 }
 
 /// The error without its excerpt: `line:column message = help`.
@@ -134,6 +134,19 @@ fn each_action() {
             ],
         },
     );
+}
+
+/// Texts that are written out, or given, are not sent through the kernel.
+#[test]
+fn fixed_texts() {
+    let program =
+        r#"x:y { printf("%s%s%d%s%s", "a\"b", comm, 1, str($1), cond ? "x" : "y"); print(("a", pid)); print("s\x41") }"#;
+    let parsed = parse("", program, &parameters(&["p"])).unwrap();
+    let body = " emit __action0 { a1: comm, a2: 1, a4: cond ? \"x\" : \"y\" }; emit __action1 { a1: pid }; emit __action2 {  } ";
+    assert_eq!(parsed.probes[0].body.text, body);
+    let fixed: Vec<_> = parsed.actions.into_iter().map(|action| action.fixed).collect();
+    let text = |position, text: &str| (position, text.to_owned());
+    assert_eq!(fixed, [vec![text(0, "a\"b"), text(3, "p")], vec![text(0, "a")], vec![text(0, "sA")]]);
 }
 
 /// Formats of `printf`.

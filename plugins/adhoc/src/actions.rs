@@ -8,23 +8,36 @@ use crate::tables::is_set;
 /// An action, and where its fields are.
 pub(crate) struct Bound {
     pub(crate) action: Action,
-    /// The columns of `a0`, `a1` and so on.
-    pub(crate) columns: Vec<usize>,
+    /// Its values.
+    pub(crate) operands: Vec<Operand>,
+}
+
+/// Where a value is.
+pub(crate) enum Operand {
+    /// In this column of its rows.
+    Column(usize),
+    /// Nowhere: it is a text of the program.
+    Fixed(String),
 }
 
 impl Bound {
     /// Checks that the action can show the fields of its rows.
     pub(crate) fn new(action: Action, stream: &SchemaStream) -> Result<Bound> {
         let column = |number: usize| stream.fields.iter().position(|field| field.name == format!("a{number}"));
-        let columns: Vec<usize> = (0..stream.fields.len()).map_while(column).collect();
+        let fixed = |number: usize| action.fixed.iter().find(|(position, _)| *position == number).map(|(_, text)| text.clone());
+        let operand = |number| fixed(number).map(Operand::Fixed).or_else(|| column(number).map(Operand::Column));
+        let operands: Vec<Operand> = (0..).map_while(operand).collect();
         if let What::Printf { pieces } = &action.what {
             let conversions = pieces.iter().filter_map(|piece| match piece {
                 Piece::Field(conversion) => Some(conversion),
                 Piece::Text(_) => None,
             });
-            for (number, (conversion, column)) in conversions.zip(&columns).enumerate() {
-                let Some(field) = stream.fields.get(*column) else { continue };
-                if let Some(reason) = unfit(conversion, kind(field.kind)) {
+            for (number, (conversion, operand)) in conversions.zip(&operands).enumerate() {
+                let kind = match operand {
+                    Operand::Column(column) => stream.fields.get(*column).map_or(Shown::Number, |field| kind(field.kind)),
+                    Operand::Fixed(_) => Shown::Text,
+                };
+                if let Some(reason) = unfit(conversion, kind) {
                     let shown: String = pieces.iter().map(spelt).collect();
                     return Err(Error::new(format!("printf({shown:?}), argument {}: {reason}", number + 1)));
                 }
@@ -33,7 +46,7 @@ impl Bound {
         if let What::Print { map, .. } | What::Clear { map } | What::Zero { map } = &action.what {
             return Err(Error::new(format!("{}({map}): no probe writes to a map of this name", action.what.name())));
         }
-        Ok(Bound { action, columns })
+        Ok(Bound { action, operands })
     }
 }
 

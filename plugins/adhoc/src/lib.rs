@@ -13,9 +13,9 @@ mod actions;
 mod lines;
 mod tables;
 
-use actions::Bound;
+use actions::{Bound, Operand};
 use lines::Lines;
-use portcullis_adhoc_program::{Action, Clock, Program as Actions, What, printf};
+use portcullis_adhoc_program::{Action, Cell, Clock, Program as Actions, What, printf};
 use portcullis_sdk::{RawRows, prelude::*};
 use serde::Deserialize;
 use tables::StreamTable;
@@ -103,7 +103,10 @@ impl Plugin for Adhoc {
                 continue;
             }
             let time = rows.time.get(row).copied().unwrap_or_default();
-            let cells = bound.columns.iter().map(|column| actions::cell(rows, *column, row, &strings));
+            let cells = bound.operands.iter().map(|operand| match operand {
+                Operand::Column(column) => actions::cell(rows, *column, row, &strings),
+                Operand::Fixed(text) => Cell::Text(text.clone()),
+            });
             let Action { what, .. } = &bound.action;
             let mut text = String::new();
             match what {

@@ -53,9 +53,12 @@ pub struct Action {
     pub end: bool,
     /// What is done with a row.
     pub what: What,
+    /// Values that are texts of the program, by their position: the row has the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<(usize, String)>,
 }
 
-/// What is done. The row has the fields `a0`, `a1` and so on.
+/// What is done. Its values are the fields `a0`, `a1` and so on of the row, but for those that are fixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum What {
