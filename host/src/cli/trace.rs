@@ -130,8 +130,33 @@ fn words(line: &str) -> Option<Vec<OsString>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// Every command of docs/trace.md is one, and its program can be read; so can the file that it shows.
+    #[test]
+    fn documentation() {
+        let text = include_str!("../../../docs/trace.md");
+        let blocks = text.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+        let mut commands = 0;
+        for (language, block) in blocks {
+            match language {
+                "sh" => {
+                    let command = Cli::try_parse_from(words(block).unwrap()).unwrap_or_else(|e| panic!("{block}\n{e}")).command;
+                    let Command::Trace(arguments) = command else { panic!("{block}") };
+                    read(&arguments).unwrap_or_else(|e| panic!("{block}\n{e}"));
+                    commands += 1;
+                }
+                "trace" => drop(trace::parse("FILE", block, &["bash".into()]).unwrap_or_else(|e| panic!("{block}\n{e}"))),
+                other => assert_eq!(other, "text", "{block}"),
+            }
+        }
+        assert!(commands > 10, "{commands}");
+    }
 
     /// Blanks part words, quotes and backslashes keep them together.
     #[test]
