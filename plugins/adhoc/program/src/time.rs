@@ -64,7 +64,7 @@ pub fn time(format: &str, nsecs: u64, clock: Clock) -> String {
                 let minutes = clock.utc_offset.unsigned_abs() / 60;
                 write!(out, "{sign}{:02}{:02}", minutes / 60, minutes % 60)
             }
-            Some('n') => write!(out, "\n"),
+            Some('n') => writeln!(out),
             Some('t') => write!(out, "\t"),
             Some('%') | None => write!(out, "%"),
             Some(other) => write!(out, "%{other}"),
