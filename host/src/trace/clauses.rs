@@ -120,9 +120,8 @@ fn clause(mask: &str, at: usize, out: &mut Split) -> Result<usize, Wrong> {
 
 /// Where the attach points end: at the predicate's slash, the body's brace, or what can't be in them.
 fn attach_end(mask: &str, start: usize) -> usize {
-    let bytes = mask.as_bytes();
-    for at in start..mask.len() {
-        match bytes[at] {
+    for (at, byte) in mask.bytes().enumerate().skip(start) {
+        match byte {
             b'{' | b'}' | b';' => return at,
             b'/' if !in_path(mask, start, at) => return at,
             _ => {}

@@ -18,10 +18,9 @@ pub(super) fn mask(text: &str) -> Result<String, Wrong> {
         let rest = &text[at..];
         if rest.starts_with("//") {
             blank(&mut out, &rest[..rest.find('\n').unwrap_or(rest.len())]);
-        } else if rest.starts_with("/*") {
-            let end = rest[2..]
-                .find("*/")
-                .ok_or_else(|| Wrong::new(at..at + 2, "this comment does not end").help("end it with `*/`"))?;
+        } else if let Some(inside) = rest.strip_prefix("/*") {
+            let end =
+                inside.find("*/").ok_or_else(|| Wrong::new(at..at + 2, "this comment does not end").help("end it with `*/`"))?;
             blank(&mut out, &rest[..end + 4]);
         } else if c == '"' {
             let end = string(rest).ok_or_else(|| {

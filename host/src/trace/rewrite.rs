@@ -139,7 +139,7 @@ impl Rewriter<'_> {
         let (start, mut at, mut copied) = (range.start, range.start, range.start);
         while at < range.end {
             let rest = &self.mask[at..range.end];
-            if rest.starts_with('$') {
+            if let Some(variable) = rest.strip_prefix('$') {
                 if let Some((length, value)) = self.number(at)? {
                     out.copy(self.text, copied..at);
                     out.replace(&value, at..at + length);
@@ -147,7 +147,7 @@ impl Rewriter<'_> {
                     copied = at;
                     continue;
                 }
-                at += 1 + word(&rest[1..]);
+                at += 1 + word(variable);
                 continue;
             }
             let length = word(rest);
