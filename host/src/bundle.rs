@@ -52,7 +52,10 @@ pub struct SpecErrors(pub Vec<(String, Diagnostic)>);
 pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
     let mut workers = Vec::with_capacity(manifest.plugins.len());
     for plugin in &manifest.plugins {
-        let component = read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?;
+        let component = match plugin.shipped {
+            Some(bytes) => bytes.to_vec(),
+            None => read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?,
+        };
         if component.len() >= LARGE_COMPONENT {
             output.log(
                 &plugin.name,

@@ -17,5 +17,7 @@ pub mod output;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod shipped;
 pub mod symbols;
+pub mod trace;
 pub mod worker;

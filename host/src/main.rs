@@ -20,5 +20,6 @@ fn main() -> ExitCode {
         Command::Check(arguments) => cli::check(&arguments),
         Command::Inspect(arguments) => cli::inspect(&arguments),
         Command::Probes(arguments) => cli::probes(&arguments),
+        Command::Trace(arguments) => cli::trace(&arguments),
     })
 }

@@ -136,7 +136,7 @@ impl Bundle {
         let mut all = vec!["--format", "json", "--report", report.to_str().expect("the path is text")];
         all.extend(arguments);
         let child = self.command("run", &all).spawn().expect("portcullis can be started");
-        Started { child, report }
+        Started { child, report, _directory: None }
     }
 
     /// `run` to its end, with all checks.
@@ -150,6 +150,19 @@ pub struct Started {
     /// The host's process.
     pub child: Child,
     report: PathBuf,
+    /// Where the report is, if nobody else keeps it.
+    _directory: Option<tempfile::TempDir>,
+}
+
+/// Starts `trace` with a report.
+pub fn trace(arguments: &[&str], stdin: Stdio) -> Started {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let report = directory.path().join("report.json");
+    let mut command = Command::new(portcullis());
+    command.arg("trace").arg("--report").arg(&report).args(arguments);
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("portcullis can be started");
+    Started { child, report, _directory: Some(directory) }
 }
 
 impl Started {

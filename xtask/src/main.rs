@@ -2,6 +2,7 @@
 //!
 //! They work in a fresh clone and fetch what they need; `cargo xtask help` lists them.
 
+mod dist;
 mod examples;
 mod kernels;
 mod place;
@@ -45,6 +46,11 @@ const TASKS: &[Task] = &[
         name: "plugins",
         about: "build the first-party plugins, and those that tests need, into target/plugins",
         run: plugins::run,
+    },
+    Task {
+        name: "dist",
+        about: "build target/dist/portcullis, an executable that has the plugin of `portcullis trace` inside",
+        run: dist::run,
     },
     Task { name: "examples", about: "build the example plugin in each language into target/examples", run: examples::run },
 ];

@@ -21,7 +21,7 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Info).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let plan = Plan { manifest, command: Vec::new(), system_wide: true };
+    let plan = Plan { manifest, command: Vec::new(), system_wide: true, pid: None };
     let ready = run::load(&plan, &kernel, &printer)?;
     let built = ready.plugins();
     let mut out = if arguments.listing { listing(built) } else { String::new() };
@@ -35,7 +35,7 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn listing(built: &[Built]) -> String {
+pub(super) fn listing(built: &[Built]) -> String {
     let mut out = String::new();
     for Built { plugin, compiled, .. } in built {
         for program in &compiled.programs {

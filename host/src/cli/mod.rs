@@ -10,6 +10,7 @@ pub mod signals;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{
     ffi::OsString,
@@ -25,6 +26,7 @@ pub use inspect::inspect;
 pub use probes::probes;
 pub use run::run;
 pub use target::Target;
+pub use trace::trace;
 
 use crate::{
     grants::{Refusals, Refused},
@@ -90,6 +92,8 @@ pub enum Command {
     Inspect(Inspect),
     /// List the attach points that a pattern fits, with their fields.
     Probes(Probes),
+    /// Run a program in bpftrace's notation: 'ATTACH /predicate/ { body } ...'.
+    Trace(Trace),
 }
 
 /// `portcullis run`
@@ -167,6 +171,72 @@ pub struct Probes {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `portcullis trace`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(after_help = EXIT_CODES)]
+pub struct Trace {
+    /// The program, as in 'tracepoint:sched:sched_switch { @[comm] = count(); }', or a file that has it, or `-`; behind it
+    /// the program's parameters $1, $2 and so on.
+    #[arg(value_name = "PROGRAM|FILE", required_unless_present = "program")]
+    pub words: Vec<String>,
+
+    /// The program; every other word is a parameter of it.
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub program: Option<String>,
+
+    /// Trace one process, and end with it.
+    #[arg(short, long, value_name = "PID", conflicts_with_all = ["command_line", "command"])]
+    pub pid: Option<u32>,
+
+    /// Start COMMAND, as behind `--`: words with blanks between, and quotes.
+    #[arg(short = 'c', value_name = "COMMAND", conflicts_with = "command")]
+    pub command_line: Option<String>,
+
+    /// End this long after the gate opened, as in 10s or 1m30s.
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub duration: Option<Duration>,
+
+    /// How to print. With json, standard output carries rows alone.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+
+    /// Print all maps this often, as in 1s.
+    #[arg(long, value_name = "TIME", value_parser = positive)]
+    pub interval: Option<Duration>,
+
+    /// Of each map print only the N elements with the largest values.
+    #[arg(long, value_name = "N")]
+    pub top: Option<u64>,
+
+    /// Clear each map after it was printed by --interval.
+    #[arg(long, requires = "interval")]
+    pub clear: bool,
+
+    /// Trace every process, not only COMMAND and its children.
+    #[arg(long)]
+    pub system_wide: bool,
+
+    /// Do everything up to loading the programs into the kernel, attach nothing, and say what would have run.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the programs, source beside instructions, and attach nothing.
+    #[arg(long)]
+    pub listing: bool,
+
+    /// Write the report to FILE as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Show the whole report at the end, and the debug messages of the host.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// Start COMMAND, trace it and its children from its first instruction, and end with it.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// The command line is wrong in a way that is seen only when it is followed.

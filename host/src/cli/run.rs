@@ -1,6 +1,11 @@
 //! `portcullis run`.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    io::{self, Write},
+    os::fd::AsFd,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 
@@ -15,32 +20,60 @@ use crate::{
 
 /// Runs a bundle or a plugin to its end.
 pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
-    let plan = Plan { manifest: arguments.manifest()?, command: arguments.command.clone(), system_wide: arguments.system_wide };
+    let plan = Plan {
+        manifest: arguments.manifest()?,
+        command: arguments.command.clone(),
+        system_wide: arguments.system_wide,
+        pid: None,
+    };
+    let how = How { verbose: arguments.verbose, report: arguments.report.as_deref(), dry_run: arguments.dry_run, brief: false };
+    follow(&plan, &how, |_| None)
+}
+
+/// How a run is watched.
+pub(super) struct How<'a> {
+    /// Show debug messages.
+    pub(super) verbose: bool,
+    /// Where the report is written.
+    pub(super) report: Option<&'a Path>,
+    /// End before anything is attached.
+    pub(super) dry_run: bool,
+    /// Of the report, say at the end only what was lost.
+    pub(super) brief: bool,
+}
+
+/// Takes a plan to its end. `look` sees what is loaded, and can end it there with a text to print.
+pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -> Option<String>) -> anyhow::Result<Exit> {
     let signals = Signals::install().context("can't handle signals")?;
-    let level = if arguments.verbose { Level::Debug } else { Level::Info };
+    let level = if how.verbose { Level::Debug } else { Level::Info };
     let printer = Printer::stdio(plan.manifest.format, plan.manifest.plugins.len(), level).context("can't print")?;
     let printer = Arc::new(printer);
-    if let Some(path) = &arguments.report {
+    if let Some(path) = how.report {
         // Found out now, and not when there is something to lose.
         report::check_writable(path).context("nothing was run")?;
     }
     let kernel = RunningKernel::open()?;
-    let ready = run::load(&plan, &kernel, &printer)?;
-    if arguments.dry_run {
-        printer.message(&would_run(&plan, &ready));
+    let ready = run::load(plan, &kernel, &printer)?;
+    if let Some(text) = look(&ready) {
+        io::stdout().write_all(text.as_bytes()).context("can't print")?;
+        return Ok(Exit::Ok);
+    }
+    if how.dry_run {
+        printer.message(&would_run(plan, &ready));
         return Ok(Exit::Ok);
     }
     signals.orderly();
-    let ended = ready.run(&plan, &printer, signals.as_fd(), || signals.received())?;
+    let ended = ready.run(plan, &printer, signals.as_fd(), || signals.received())?;
     let report = &ended.report;
-    let violations = run::write_report(report, arguments.report.as_deref());
-    printer.message(&format!("\nThe run ended: {}.\n{}", ended.ending, report.to_text()));
+    let violations = run::write_report(report, how.report);
+    let text = if how.brief { report.to_brief_text() } else { report.to_text() };
+    printer.message(&format!("\nThe run ended: {}.\n{text}", ended.ending));
     let violations = violations?;
     let exit = if !violations.is_empty() {
         Exit::Accounting
     } else if report.any_failed() {
         Exit::Plugin
-    } else if matches!(&ended.ending, Ending::Output(error) if error.kind() != std::io::ErrorKind::BrokenPipe) {
+    } else if matches!(&ended.ending, Ending::Output(error) if error.kind() != io::ErrorKind::BrokenPipe) {
         Exit::Failed
     } else {
         Exit::Ok

@@ -57,6 +57,38 @@ fn run_options() {
     );
 }
 
+/// Every option of `trace` arrives; what follows the program are its parameters.
+#[test]
+fn trace_options() {
+    let trace = |line: &str| match parse_words(line) {
+        Ok(Command::Trace(trace)) => trace,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        trace(
+            "trace FILE 1 -f json --interval 1s --top 5 --clear --duration 2s --dry-run --listing --report r -v --system-wide x -- ls -l"
+        ),
+        Trace {
+            words: ["FILE", "1", "x"].map(String::from).into(),
+            format: Format::Json,
+            interval: Some(Duration::from_secs(1)),
+            top: Some(5),
+            clear: true,
+            duration: Some(Duration::from_secs(2)),
+            dry_run: true,
+            listing: true,
+            report: Some("r".into()),
+            verbose: true,
+            system_wide: true,
+            command: ["ls", "-l"].map(OsString::from).into(),
+            ..Trace::default()
+        }
+    );
+    let bpftrace = Trace { program: Some("x{}".into()), pid: Some(7), words: vec!["a".into()], ..Trace::default() };
+    assert_eq!(trace("trace -p 7 -e x{} a"), bpftrace);
+    assert_eq!(trace("trace -c true FILE").command_line.as_deref(), Some("true"));
+}
+
 /// The other subcommands.
 #[test]
 fn subcommands() {
@@ -95,6 +127,9 @@ fn wrong_usage() {
             "run b --allow-read all",
             "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory]",
         ),
+        ("trace", "the following required arguments were not provided:\n  <PROGRAM|FILE>..."),
+        ("trace f --clear", "the following required arguments were not provided:\n  --interval <TIME>"),
+        ("trace f -p 1 -- x", "the argument '--pid <PID>' cannot be used with '[COMMAND]...'"),
         ("run b --system-wide", "the following required arguments were not provided:\n  <COMMAND>..."),
         ("inspct b", "unrecognized subcommand 'inspct'\n\n  tip: a similar subcommand exists: 'inspect'"),
     ] {
@@ -108,7 +143,7 @@ fn wrong_usage() {
 /// The help tells the exit codes and fits a terminal of 100 columns.
 #[test]
 fn help() {
-    for line in ["--help", "run --help"] {
+    for line in ["--help", "run --help", "trace --help"] {
         let help = parse_words(line).unwrap_err();
         assert!(help.trim_end().ends_with(EXIT_CODES), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");

@@ -84,9 +84,10 @@ pub struct Stop {
 }
 
 /// How what plugins show is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Aligned tables, for people.
+    #[default]
     Table,
     /// One JSON object a line, for programs.
     Json,
@@ -99,6 +100,8 @@ pub struct Plugin {
     pub name: String,
     /// Its component; what the manifest says, from the manifest's directory.
     pub source: PathBuf,
+    /// The component itself, where the host ships it; `source` is then what messages call it.
+    pub shipped: Option<&'static [u8]>,
     /// What `configure` gets: a JSON object as text.
     pub config: String,
     /// What it may do.
@@ -140,7 +143,7 @@ impl Manifest {
             start: Start::default(),
             stop: Stop::default(),
             format: Format::Table,
-            plugins: vec![Plugin { name, source: path.into(), config, grants, limits: Limits::default() }],
+            plugins: vec![Plugin { name, source: path.into(), shipped: None, config, grants, limits: Limits::default() }],
         }
     }
 }

@@ -227,7 +227,7 @@ impl Reader {
             self.table(section, "config").map_or(Json::Object(serde_json::Map::new()), |config| self.object(config.table));
         let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants));
         let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
-        Plugin { name, source, config: config.to_string(), grants, limits }
+        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits }
     }
 
     fn grants(&mut self, section: &Section<'_, '_>) -> Grants {

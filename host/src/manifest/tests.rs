@@ -78,6 +78,7 @@ fn a_whole_manifest() {
                 Plugin {
                     name: "opensnoop".into(),
                     source: "dir/plugins/opensnoop.wasm".into(),
+                    shipped: None,
                     config: r#"{"big":9223372036854775807,"list":[1,2.5,true,{"at":"2027-01-01"}],"min-latency":"1ms"}"#.into(),
                     grants: Grants {
                         probes: vec!["span:syscall:open*".into()],
@@ -89,6 +90,7 @@ fn a_whole_manifest() {
                 Plugin {
                     name: "second".into(),
                     source: "/abs/second.wasm".into(),
+                    shipped: None,
                     config: "{}".into(),
                     grants: Grants::none(),
                     limits: Limits::default(),

@@ -23,6 +23,14 @@ impl Report {
         text
     }
 
+    /// What was lost, in words, or that nothing was; and whether the counts add up. It ends with a line end.
+    pub fn to_brief_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = self.outcome(&mut text);
+        text
+    }
+
     fn write_text(&self, text: &mut String) -> std::fmt::Result {
         self.gate(text)?;
         if let Some(command) = &self.command {
@@ -35,6 +43,10 @@ impl Report {
             plugin_text(text, plugin)?;
         }
         writeln!(text)?;
+        self.outcome(text)
+    }
+
+    fn outcome(&self, text: &mut String) -> std::fmt::Result {
         let violations = self.check();
         self.losses(text, violations.is_empty())?;
         if !violations.is_empty() {

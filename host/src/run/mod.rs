@@ -13,17 +13,18 @@ mod summary;
 use std::{
     ffi::OsString,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use plugins::Plugins;
-use portcullis_ebpf::{Scope, processes, scope};
+use portcullis_ebpf::{Hook, Scope, processes, scope};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::{
@@ -53,6 +54,8 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// Trace every process, not only COMMAND and its children.
     pub system_wide: bool,
+    /// Trace this process alone, and end with it.
+    pub pid: Option<u32>,
 }
 
 /// What ended a run.
@@ -64,6 +67,8 @@ pub enum Ending {
     Time,
     /// COMMAND ended.
     Command,
+    /// The process that is traced ended.
+    Process(u32),
     /// A plugin asked for it.
     Plugin {
         /// Its name.
@@ -103,13 +108,16 @@ pub struct Ready<'k> {
 /// Takes a bundle up to the verifier.
 pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) -> anyhow::Result<Ready<'k>> {
     let manifest = plan.manifest.clone();
-    let marked = !plan.command.is_empty() && !plan.system_wide;
+    let follow = !plan.command.is_empty() && !plan.system_wide;
+    let marked = follow || plan.pid.is_some();
     let scope = if marked { Scope::Marked } else { Scope::System };
     let declared = bundle::declare(&manifest, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
     let mut built = bundle::compile(declared, kernel, manifest.start.gate, scope)?;
     bundle::check_grants(&built)?;
     bundle::prepare(&mut built)?;
-    let tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
+    let mut tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
+    // Of a process that is traced alone, only its end matters.
+    tracker.retain(|program| follow || matches!(&program.hook, Hook::TpBtf { name } if name == "sched_process_exit"));
     let config = Config { gate: manifest.start.gate, scope, tracker };
     let loaded = Compiled::new(built.iter().map(session_plugin).collect(), config)?.load(kernel)?;
     if let Some(pid) = kernel.symbols().pid() {
@@ -138,10 +146,11 @@ impl Ready<'_> {
         signal: impl Fn() -> Option<&'static str>,
     ) -> anyhow::Result<Ended> {
         let Ready { manifest, mut loaded, built } = self;
+        let watched = plan.pid.map(watch).transpose()?;
         let output = if manifest.format == Format::Json { command::Output::ToStderr } else { command::Output::Inherit };
         let stopped = (!plan.command.is_empty()).then(|| command::start(&plan.command, output)).transpose()?;
         let processes = loaded.processes();
-        mark(&processes, &built, stopped.as_ref());
+        mark(&processes, &built, stopped.as_ref(), plan.pid);
         let rings = (0..built.len()).map(|plugin| loaded.take_ring(plugin)).collect();
         let maps = (0..built.len()).map(|plugin| loaded.maps(plugin)).collect::<io::Result<_>>();
         let maps = maps.context("can't pass maps on to the threads that read them")?;
@@ -157,7 +166,8 @@ impl Ready<'_> {
         // From here on the run has a report, whatever happens.
         let mut command = Held::release(stopped, &plan.command, printer);
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
-        let ending = wait(&mut open, &mut plugins, &mut command, end, interrupt, &signal);
+        let watched = plan.pid.zip(watched.as_ref());
+        let ending = wait(&mut open, &mut plugins, &mut command, watched, end, interrupt, &signal);
         let closed = open.close();
         plugins.drain(Instant::now() + manifest.stop.drain);
         plugins.finish(&closed);
@@ -171,13 +181,27 @@ pub fn interrupted(signal: &str) -> String {
     format!("interrupted by {signal} before the gate opened: nothing was recorded")
 }
 
-/// The host sees neither itself nor its workers; of others it sees COMMAND, where that is the scope.
-fn mark(processes: &Processes, built: &[Built], stopped: Option<&Stopped>) {
+/// A descriptor that turns readable when the process ends.
+fn watch(pid: u32) -> anyhow::Result<OwnedFd> {
+    let found = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let opened = found.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
+    opened.map_err(|error| match error {
+        Errno::SRCH => anyhow::anyhow!("there is no process {pid}"),
+        Errno::INVAL | Errno::NOENT => anyhow::anyhow!("{pid} is a thread; its process is the `Tgid` in /proc/{pid}/status"),
+        error => anyhow::Error::new(error).context(format!("can't watch process {pid}")),
+    })
+}
+
+/// The host sees neither itself nor its workers; of others it sees COMMAND or one process, where that is the scope.
+fn mark(processes: &Processes, built: &[Built], stopped: Option<&Stopped>, pid: Option<u32>) {
     for one in built {
         processes.mark(one.worker.pid(), processes::OWN);
     }
     if let Some(stopped) = stopped {
         processes.mark(stopped.pid(), processes::IN_SCOPE);
+    }
+    if let Some(pid) = pid {
+        processes.mark(pid, processes::IN_SCOPE);
     }
 }
 
@@ -263,6 +287,7 @@ fn wait(
     open: &mut Open,
     plugins: &mut Plugins,
     command: &mut Held,
+    watched: Option<(u32, &OwnedFd)>,
     end: Option<Instant>,
     interrupt: BorrowedFd<'_>,
     signal: &impl Fn() -> Option<&'static str>,
@@ -279,12 +304,18 @@ fn wait(
         if command.ended() {
             return Ending::Command;
         }
+        if let Some((pid, process)) = watched
+            && poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timespec(Duration::ZERO))) == Ok(1)
+        {
+            return Ending::Process(pid);
+        }
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return Ending::Time;
         }
         let mut fds =
             vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN), PollFd::from_borrowed_fd(plugins.as_fd(), PollFlags::IN)];
+        fds.extend(watched.map(|(_, process)| PollFd::new(process, PollFlags::IN)));
         fds.extend(command.running.as_ref().map(|running| PollFd::new(running, PollFlags::IN)));
         match poll(&mut fds, left.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -306,6 +337,7 @@ impl std::fmt::Display for Ending {
             Ending::Signal(signal) => write!(f, "{signal}"),
             Ending::Time => f.write_str("its time was over"),
             Ending::Command => f.write_str("the command ended"),
+            Ending::Process(pid) => write!(f, "process {pid} ended"),
             Ending::Plugin { plugin, reason } => write!(f, "plugin \"{plugin}\" asked for it: {reason}"),
             Ending::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => f.write_str("nobody reads its output any more"),
             Ending::Output(error) => write!(f, "its output can't be written: {error}"),

@@ -6,18 +6,27 @@
 //! [plugin.config]
 //! probes = [{ name = "p", attach = ["tracepoint:sched:sched_switch"], body = "emit s { cpu, next: args.next_comm };" }]
 //! ```
+//!
+//! `portcullis trace` gives it a program besides: rows of some streams are actions then, which are done as they arrive.
 
-use portcullis_sdk::{
-    CellKind, Cells, Column, Error, Kind, SchemaField, SchemaStream, TableColumn, TableNumber, TableRows, TableValues, Unit,
-    Values, append, prelude::*,
-};
+mod actions;
+mod lines;
+mod tables;
+
+use actions::{Bound, Operand};
+use lines::Lines;
+use portcullis_adhoc_program::{Action, Cell, Clock, Program as Actions, What, printf};
+use portcullis_sdk::{RawRows, prelude::*};
 use serde::Deserialize;
+use tables::StreamTable;
 
 /// The plugin's config.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     probes: Vec<ProbeConfig>,
+    #[serde(default)]
+    program: Actions,
 }
 
 /// A probe as the bundle has it.
@@ -33,8 +42,21 @@ struct ProbeConfig {
 }
 
 struct Adhoc {
-    /// The name and table of each stream, by its number.
-    streams: Vec<(String, TableNumber)>,
+    program: Actions,
+    /// What is done with the rows of each stream, by its number.
+    streams: Vec<Use>,
+    lines: Lines,
+    clock: Clock,
+    /// An `exit` was done: of what follows, only `END` counts.
+    exited: bool,
+}
+
+/// What rows are for.
+enum Use {
+    /// They are shown.
+    Table(StreamTable),
+    /// The action is done for each.
+    Action(Bound),
 }
 
 impl Plugin for Adhoc {
@@ -44,67 +66,130 @@ impl Plugin for Adhoc {
         for ProbeConfig { name, attach, when, body, optional } in config.probes {
             program.probe(Probe { name, attach, when, body, optional });
         }
-        Ok(Adhoc { streams: Vec::new() })
+        let clock = Clock { realtime_offset: 0, utc_offset: config.program.display.utc_offset };
+        let lines = Lines::new(config.program.display.json);
+        Ok(Adhoc { program: config.program, streams: Vec::new(), lines, clock, exited: false })
     }
 
     fn prepare(&mut self, schema: &Schema, tables: &mut Tables) -> Result<()> {
         for stream in &schema.streams {
-            let columns = stream.fields.iter().map(|field| declaration(stream, field)).collect::<Result<_>>()?;
-            self.streams.push((stream.name.clone(), tables.declare(&stream.name, columns)));
+            let action = self.program.actions.iter().find(|action| action.stream == stream.name);
+            self.streams.push(match action {
+                Some(action) => Use::Action(Bound::new(action.clone(), stream)?),
+                None => {
+                    let end = self.program.end_streams.contains(&stream.name);
+                    Use::Table(StreamTable::new(stream, end, tables)?)
+                }
+            });
         }
+        let names = schema.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>();
+        self.lines.declare(&self.program.actions, &names, tables);
+        Ok(())
+    }
+
+    fn start(&mut self, opening: &Opening) -> Result<()> {
+        self.clock.realtime_offset = opening.realtime_offset;
         Ok(())
     }
 
     fn handle(&mut self, batch: &Batch) -> Result<()> {
         let strings: Vec<&str> = batch.strings.iter().map(String::as_str).collect();
-        for rows in &batch.rows {
-            let Some((stream, table)) = self.streams.get(rows.stream as usize) else {
-                return Err(Error::new(format!(
-                    "a batch has rows of stream number {}, and the schema has no such stream",
-                    rows.stream
-                )));
-            };
-            let columns = rows.columns.iter().map(|column| values(stream, column)).collect::<Result<Vec<_>>>()?;
-            append(*table, TableRows { time: &rows.time, columns: &columns, strings: &strings })?;
+        let mut turns = Turns::new(batch, &self.streams)?;
+        // Rows are shown together, up to the next action: what is printed stands where it happened.
+        while let Some((rows, row)) = turns.next_action() {
+            turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
+            let Some(Use::Action(bound)) = self.streams.get(rows.stream as usize) else { continue };
+            if self.exited && !bound.action.end {
+                continue;
+            }
+            let time = rows.time.get(row).copied().unwrap_or_default();
+            let cells = bound.operands.iter().map(|operand| match operand {
+                Operand::Column(column) => actions::cell(rows, *column, row, &strings),
+                Operand::Fixed(text) => Cell::Text(text.clone()),
+            });
+            let Action { what, .. } = &bound.action;
+            let mut text = String::new();
+            match what {
+                What::Printf { pieces } => printf(&mut text, pieces, cells, self.clock),
+                What::Value { map, keys, tuple } => {
+                    text = portcullis_adhoc_program::value(map.as_deref(), *keys, *tuple, &cells.collect::<Vec<_>>());
+                }
+                What::Time { format } => text = portcullis_adhoc_program::time(format, time, self.clock),
+                What::Join { delimiter } => text = portcullis_adhoc_program::join(delimiter, cells),
+                What::Exit { code } => {
+                    self.exited = true;
+                    portcullis_sdk::stop(if *code == 0 { "exit()".to_owned() } else { format!("exit({code})") });
+                    continue;
+                }
+                // `prepare` has found no such map.
+                What::Print { .. } | What::Clear { .. } | What::Zero { .. } => continue,
+            }
+            self.lines.push(what.name(), time, text)?;
         }
-        Ok(())
+        turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
+        self.lines.flush()
+    }
+
+    fn finish(&mut self, _: &Closing) -> Result<()> {
+        self.lines.finish()
     }
 }
 
-/// The table's column for a stream's.
-fn declaration(stream: &SchemaStream, field: &SchemaField) -> Result<TableColumn> {
-    let kind = match field.kind {
-        Kind::U64 => CellKind::U64,
-        Kind::S64 => CellKind::S64,
-        Kind::Text => CellKind::Text,
-        Kind::Bytes | Kind::Stack => {
-            let (stream, column, kind) = (&stream.name, &field.name, field.kind.name());
-            return Err(Error::new(format!(
-                "stream `{stream}`, column `{column}`: a table shows numbers and text, and this is of kind {kind}; leave it out of the `emit`"
-            )));
-        }
-    };
-    Ok(TableColumn { name: column_name(&field.name), kind, unit: Unit::None })
+/// Goes through a batch in the order of its events.
+struct Turns<'b> {
+    batch: &'b Batch,
+    order: std::slice::Iter<'b, u32>,
+    /// For each list of rows: whether they are actions, the next row, and the first one that was not shown.
+    places: Vec<(bool, usize, usize)>,
 }
 
-/// A batch's column as one of the table, uncopied.
-fn values<'b>(stream: &str, column: &'b Column) -> Result<TableValues<'b>> {
-    let cells = match &column.values {
-        Values::U64(values) => Cells::U64(values),
-        Values::S64(values) => Cells::S64(values),
-        Values::Text(numbers) => Cells::Text(numbers),
-        Values::Bytes(_) | Values::Stack(_) => {
-            return Err(Error::new(format!("stream `{stream}`: a batch has a column of another kind than the schema says")));
-        }
-    };
-    Ok(TableValues { cells, absent: &column.absent })
-}
+impl<'b> Turns<'b> {
+    fn new(batch: &'b Batch, streams: &[Use]) -> Result<Turns<'b>> {
+        let places = batch.rows.iter().map(|rows| match streams.get(rows.stream as usize) {
+            Some(what) => Ok((matches!(what, Use::Action(_)), 0, 0)),
+            None => {
+                Err(Error::new(format!("a batch has rows of stream number {}, and the schema has no such stream", rows.stream)))
+            }
+        });
+        Ok(Turns { batch, order: batch.order.iter(), places: places.collect::<Result<_>>()? })
+    }
 
-/// A column's name in the table: as in the stream, but for those that every row has from the host.
-fn column_name(field: &str) -> String {
-    match field {
-        "plugin" | "table" | "time" => format!("{field}_"),
-        _ => field.to_owned(),
+    /// The next row of an action.
+    fn next_action(&mut self) -> Option<(&'b RawRows, usize)> {
+        loop {
+            // The only list of a batch has no order: its turn is always.
+            let position = match self.batch.rows.as_slice() {
+                [_] => 0,
+                _ => *self.order.next()? as usize,
+            };
+            let rows = self.batch.rows.get(position)?;
+            let (action, next, _) = self.places.get_mut(position)?;
+            if *next >= rows.time.len() {
+                return None;
+            }
+            let row = *next;
+            *next += 1;
+            if *action {
+                return Some((rows, row));
+            }
+        }
+    }
+
+    /// Shows the rows that were passed and not shown.
+    fn show(&mut self, streams: &[Use], lines: &mut Lines, strings: &[&str], exited: bool) -> Result<()> {
+        for (rows, (_, next, shown)) in self.batch.rows.iter().zip(&mut self.places) {
+            if let Some(Use::Table(table)) = streams.get(rows.stream as usize)
+                && shown < next
+            {
+                let range = std::mem::replace(shown, *next)..*next;
+                if exited && !table.end {
+                    continue;
+                }
+                lines.flush()?;
+                table.append(rows, range, strings)?;
+            }
+        }
+        Ok(())
     }
 }
 

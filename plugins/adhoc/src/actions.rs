@@ -1,0 +1,89 @@
+//! Streams whose rows are actions.
+
+use portcullis_adhoc_program::{Action, Cell, Kind as Shown, Piece, What, unfit};
+use portcullis_sdk::{Error, Kind, RawRows, Result, SchemaStream, Values};
+
+use crate::tables::is_set;
+
+/// An action, and where its fields are.
+pub(crate) struct Bound {
+    pub(crate) action: Action,
+    /// Its values.
+    pub(crate) operands: Vec<Operand>,
+}
+
+/// Where a value is.
+pub(crate) enum Operand {
+    /// In this column of its rows.
+    Column(usize),
+    /// Nowhere: it is a text of the program.
+    Fixed(String),
+}
+
+impl Bound {
+    /// Checks that the action can show the fields of its rows.
+    pub(crate) fn new(action: Action, stream: &SchemaStream) -> Result<Bound> {
+        let column = |number: usize| stream.fields.iter().position(|field| field.name == format!("a{number}"));
+        let fixed = |number: usize| action.fixed.iter().find(|(position, _)| *position == number).map(|(_, text)| text.clone());
+        let operand = |number| fixed(number).map(Operand::Fixed).or_else(|| column(number).map(Operand::Column));
+        let operands: Vec<Operand> = (0..).map_while(operand).collect();
+        if let What::Printf { pieces } = &action.what {
+            let conversions = pieces.iter().filter_map(|piece| match piece {
+                Piece::Field(conversion) => Some(conversion),
+                Piece::Text(_) => None,
+            });
+            for (number, (conversion, operand)) in conversions.zip(&operands).enumerate() {
+                let kind = match operand {
+                    Operand::Column(column) => stream.fields.get(*column).map_or(Shown::Number, |field| kind(field.kind)),
+                    Operand::Fixed(_) => Shown::Text,
+                };
+                if let Some(reason) = unfit(conversion, kind) {
+                    let shown: String = pieces.iter().map(spelt).collect();
+                    return Err(Error::new(format!("printf({shown:?}), argument {}: {reason}", number + 1)));
+                }
+            }
+        }
+        if let What::Print { map, .. } | What::Clear { map } | What::Zero { map } = &action.what {
+            return Err(Error::new(format!("{}({map}): no probe writes to a map of this name", action.what.name())));
+        }
+        Ok(Bound { action, operands })
+    }
+}
+
+/// A piece of a format, about as it was typed.
+fn spelt(piece: &Piece) -> String {
+    match piece {
+        Piece::Text(text) => text.replace('%', "%%"),
+        Piece::Field(conversion) => format!("%{}", conversion.kind),
+    }
+}
+
+fn kind(kind: Kind) -> Shown {
+    match kind {
+        Kind::U64 | Kind::S64 => Shown::Number,
+        Kind::Text => Shown::Text,
+        Kind::Bytes => Shown::Bytes,
+        Kind::Stack => Shown::Stack,
+    }
+}
+
+/// A value of a row.
+pub(crate) fn cell(rows: &RawRows, column: usize, row: usize, strings: &[&str]) -> Cell {
+    let Some(column) = rows.columns.get(column).filter(|column| !is_set(&column.absent, row)) else { return Cell::Absent };
+    let cell = match &column.values {
+        Values::U64(values) => values.get(row).map(|n| Cell::U64(*n)),
+        Values::S64(values) => values.get(row).map(|n| Cell::S64(*n)),
+        Values::Text(numbers) => {
+            let text = numbers.get(row).and_then(|number| strings.get(*number as usize));
+            text.map(|text| Cell::Text((*text).to_owned()))
+        }
+        Values::Bytes(values) => {
+            let end = |row: usize| values.ends.get(row).map(|end| *end as usize);
+            let start = row.checked_sub(1).map_or(Some(0), end);
+            let bytes = start.zip(end(row)).and_then(|(start, end)| values.data.get(start..end));
+            bytes.map(|bytes| Cell::Bytes(bytes.to_vec()))
+        }
+        Values::Stack(values) => values.get(row).map(|n| Cell::U64(*n)),
+    };
+    cell.unwrap_or(Cell::Absent)
+}
