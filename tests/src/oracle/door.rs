@@ -14,7 +14,7 @@ use portcullis::{
         program::{self, LoadedProgram},
     },
 };
-use portcullis_ebpf::{Compiled, Hook, Kernel as _, MapRef, Options, PluginMap, ProbeSpec, Slot, output::Moment, record};
+use portcullis_ebpf::{Compiled, Hook, MapRef, Options, PluginMap, ProbeSpec, Slot, output::Moment, record};
 
 use crate::kernel::compile;
 
@@ -79,7 +79,7 @@ impl Door {
         for spec in &compiled.maps {
             match spec.map {
                 MapRef::Counters => {
-                    counters = Some(Counters::create(compiled.counters, spec.value_size).map_err(|e| e.to_string())?)
+                    counters = Some(Counters::create(compiled.counters, spec.value_size).map_err(|e| e.to_string())?);
                 }
                 MapRef::Ring => ring = Some(Ring::create(1 << 16).map_err(|e| e.to_string())?),
                 _ => {
@@ -89,7 +89,7 @@ impl Door {
         }
         let counters = counters.ok_or("there are no counters")?;
         let begin = compiled.programs.iter().find(|program| program.hook == Hook::Host(Moment::Begin));
-        let program = program::load(begin.ok_or("no probe is of `begin`")?, kernel.btf(), |wanted| match wanted {
+        let program = program::load(begin.ok_or("no probe is of `begin`")?, kernel, |wanted| match wanted {
             MapRef::Counters => Some(counters.fd()),
             MapRef::Ring => ring.as_ref().map(|ring| ring.as_fd()),
             other => maps.get(&other).map(|map| map.fd().as_fd()),
