@@ -90,8 +90,7 @@ fn main() -> ExitCode {
         }
         ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
         ["syncs", count] => syncs(number(count)),
-        // SAFETY: the call takes two numbers.
-        ["kills", signal] => drop(unsafe { libc::kill(libc::getpid(), number(signal) as i32) }),
+        ["kills", signal] => kill_self(number(signal) as i32),
         ["setuids"] => setuids(),
         ["naps", milliseconds] => nap(number(milliseconds)),
         ["stats", path] => stat(path),
@@ -187,14 +186,21 @@ fn syncs(count: u64) {
     unsafe { libc::close(file) };
 }
 
+fn kill_self(signal: i32) {
+    let me = std::process::id().cast_signed();
+    // SAFETY: the call takes two numbers.
+    unsafe { libc::kill(me, signal) };
+}
+
 fn setuids() {
-    // SAFETY: the calls take numbers; -1 leaves an id as it is.
-    unsafe {
-        let uid = libc::getuid();
-        libc::syscall(libc::SYS_setuid, uid);
-        libc::syscall(libc::SYS_setfsuid, uid);
-        libc::syscall(libc::SYS_setresuid, -1, uid, -1);
-    }
+    // SAFETY: the call takes nothing.
+    let uid = unsafe { libc::getuid() };
+    // SAFETY: it takes a number, and changes nothing.
+    unsafe { libc::syscall(libc::SYS_setuid, uid) };
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+    // SAFETY: as above; -1 leaves an id as it is.
+    unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) };
 }
 
 fn nap(milliseconds: u64) {
