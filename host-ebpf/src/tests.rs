@@ -4,7 +4,11 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use crate::{Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile, kernel::fixture::FixtureKernel, scope};
+use crate::{
+    Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile,
+    kernel::fixture::{self, FixtureKernel},
+    scope, syntax,
+};
 
 const LINE: &str = "----\n";
 
@@ -305,4 +309,27 @@ fn endless_specs() {
     check(format!("$x = {}1", "1+".repeat(10_000)), "more than 256 operators in a row");
     check(format!("$x = args{}", ".a".repeat(10_000)), "more than 256 operators in a row");
     check(format!("$x = {}1", "str(".repeat(10_000)), deep);
+}
+
+/// What the fuzzer's corpus has, in `fuzz/corpus`, is compiled or is an error with a place in its text.
+#[test]
+fn fuzz_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let texts = |target: &str| -> Vec<String> {
+        let files = fs::read_dir(corpus.join(target)).unwrap();
+        files.map(|file| String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned()).collect()
+    };
+    for text in texts("parser") {
+        let errors = [syntax::parse_body(&text).err(), syntax::parse_when(&text).err(), syntax::parse_list(&text, 0).err()];
+        for error in errors.into_iter().flatten() {
+            assert!(error.span.start <= error.span.end && error.span.end <= text.len() + 1, "{error:?} of {text:?}");
+        }
+    }
+    let kernel = FixtureKernel::new();
+    for text in texts("compiler") {
+        match compile(&fixture::specs(&text), &kernel, &Options::default()) {
+            Ok(compiled) => assert!(compiled.programs.iter().all(|program| !program.listing().is_empty())),
+            Err(errors) => assert!(errors.iter().all(|error| !error.to_string().is_empty())),
+        }
+    }
 }

@@ -152,7 +152,6 @@ impl Kernel for FixtureKernel {
 
 /// Specs in the notation of the fuzzer's corpus: of each probe a line with its attach points, a line with its predicate, and its body;
 /// probes are parted by a line of equal signs.
-#[cfg(feature = "fixture")]
 pub fn specs(text: &str) -> Vec<crate::ProbeSpec> {
     let spec = |(n, text): (usize, &str)| {
         let (attach, rest) = text.split_once('\n').unwrap_or((text, ""));
