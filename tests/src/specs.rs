@@ -44,11 +44,14 @@ pub fn read(directory: &Path) -> Vec<File> {
     files
 }
 
+/// The name of the file of examples.
+pub const REFERENCE: &str = "reference";
+
 /// The examples of docs/probe-language.md. Its blocks are as the compiler's test `reference` says.
 pub fn reference() -> File {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/probe-language.md");
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    File { name: "reference".to_owned(), cases: examples(&text) }
+    File { name: REFERENCE.to_owned(), cases: examples(&text) }
 }
 
 fn examples(text: &str) -> Vec<Case> {
