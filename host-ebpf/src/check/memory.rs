@@ -207,7 +207,12 @@ impl Checker<'_> {
             _ => object.id,
         };
         let typ = IntType::pointer(object.space, Some(Pointee { id, levels: 0 }), format!("{} *", types.ctype(id)));
-        (fold::binary(BinaryOp::Add, false, object.base, Value::Const(object.offset.into())), typ)
+        // At the very beginning of what the verifier knows there may be something else, in a union.
+        let base = match !object.typed && self.is_typed(&object.base) {
+            true => Value::Convert(Int::POINTER, Box::new(object.base)),
+            false => object.base,
+        };
+        (fold::binary(BinaryOp::Add, false, base, Value::Const(object.offset.into())), typ)
     }
 
     /// What an expression stands for in memory; `None` for what is computed.
@@ -367,6 +372,12 @@ impl Checker<'_> {
         let (value, typ) = self.int(operand, half)?;
         if let Some(levels) = ctype.pointers.checked_sub(1) {
             let space = if ctype.user { Space::User } else { typ.space.unwrap_or(self.own_space()) };
+            // What the verifier knows it to be stays what it is: as something else it is a number.
+            let same = levels == 0 && typ.to.is_some_and(|to| to.levels == 0 && self.same_type(to.id, ctype.base));
+            let value = match self.is_typed(&value) && !same {
+                true => Value::Convert(Int::POINTER, Box::new(value)),
+                false => value,
+            };
             return Ok(Typed::Int(value, IntType::pointer(space, Some(Pointee { id: ctype.base, levels }), &to.text)));
         }
         let int = match self.types().shape(ctype.base) {
@@ -387,6 +398,10 @@ impl Checker<'_> {
             value => Value::Convert(int, Box::new(value)),
         };
         Ok(Typed::Int(value, IntType::new(int, &to.text)))
+    }
+
+    fn same_type(&self, a: TypeId, b: TypeId) -> bool {
+        self.types().resolve(a) == self.types().resolve(b)
     }
 
     /// Whose memory a number points into that becomes a pointer here.
