@@ -43,8 +43,22 @@ pub(super) static BUILTINS: [Builtin; 12] = [
 ];
 
 /// Those that are text, or depend on the target.
-pub(super) static OTHERS: [&str; 13] =
-    ["comm", "args", "entry", "retval", "curtask", "ppid", "pcomm", "ncpus", "func", "probe", "probetype", "kstack", "ustack"];
+pub(super) static OTHERS: [&str; 14] = [
+    "comm",
+    "args",
+    "entry",
+    "retval",
+    "curtask",
+    "ppid",
+    "pcomm",
+    "ncpus",
+    "func",
+    "probe",
+    "probetype",
+    "kstack",
+    "ustack",
+    "usermode",
+];
 
 /// All names that an expression can begin with, other than those of functions, for suggestions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

@@ -12,14 +12,16 @@ use super::{
 use crate::{
     attach::{Argument, ArgumentValue, ContextKind, Place, Site, Space},
     diagnostic::{Diagnostic, Part, suggest},
-    kernel::btf::{Int, Named},
+    kernel::{
+        btf::{Int, Named},
+        registers,
+    },
     needs::DataClass,
     syntax::ast::{BinaryOp, Expr, ExprKind, Ident, UnaryOp},
 };
 
 /// What bpftrace has and this language has not, or has in another way.
-const ELSEWHERE: [(&str, &str); 5] = [
-    ("usermode", "where there are registers: `(reg(\"cs\") & 3) == 3`"),
+const ELSEWHERE: [(&str, &str); 4] = [
     ("username", "`uid` is the user's number; the plugin may know its name"),
     ("cpid", "a run with a command sees the command and its children alone"),
     ("has_cpid", "a run with a command sees the command and its children alone"),
@@ -182,6 +184,13 @@ impl Checker<'_> {
                 Ok(Typed::Literal(kind.as_bytes().to_vec()))
             }
             "kstack" | "ustack" => self.stack(name, None, span, half),
+            "usermode" => {
+                self.has_registers(span, half)?;
+                let (offset, mask) = registers::USER_MODE;
+                let value = Value::Load(Place::Context(offset), U64);
+                let value = fold::binary(BinaryOp::BitAnd, false, value, Value::Const(mask));
+                Ok(Typed::Int(fold::binary(BinaryOp::Equal, false, value, Value::Const(mask)), computed(BOOL)))
+            }
             _ if name.strip_prefix("arg").is_some_and(|n| n.parse::<usize>().is_ok()) => self.positional(name, span, half),
             "args" => {
                 let help = self.arguments_help(half);

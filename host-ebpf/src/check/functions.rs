@@ -474,12 +474,18 @@ impl Checker<'_> {
         self.error(span, error.to_string())
     }
 
-    fn register(&mut self, register: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
-        let name = self.literal(register, "the name of a register")?;
+    /// That there are registers at that place.
+    pub(super) fn has_registers(&self, span: &Range<usize>, half: Half) -> Result<()> {
         if self.site(half).context != ContextKind::Registers {
             let message = format!("{} has no registers", self.here(half));
             return Err(self.error_help(span, message, "kprobes, uprobes and perf events have them"));
         }
+        Ok(())
+    }
+
+    fn register(&mut self, register: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
+        let name = self.literal(register, "the name of a register")?;
+        self.has_registers(span, half)?;
         let Some(offset) = registers::offset(&name) else {
             let error = self.error(&register.span, format!("there is no register `{name}`"));
             let help = match suggest(&name, registers::names()) {

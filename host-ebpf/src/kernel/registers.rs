@@ -11,6 +11,9 @@ compile_error!("the registers of this architecture are missing: see host-ebpf/sr
 /// The offset in `struct pt_regs` of what a function returns.
 pub const RETURN_OFFSET: u32 = arch::RETURN_OFFSET;
 
+/// The register that says where the processor was, by its offset in `struct pt_regs`, and its bits that are all set in user mode.
+pub const USER_MODE: (u32, u64) = arch::USER_MODE;
+
 /// How many integers a function gets in registers.
 pub const ARGUMENTS: usize = arch::ARGUMENT_OFFSETS.len();
 

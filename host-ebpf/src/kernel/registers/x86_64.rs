@@ -2,6 +2,9 @@
 
 pub(super) const RETURN_OFFSET: u32 = 80;
 
+/// `cs`, whose low bits are the privilege level: user_mode(), arch/x86/include/asm/ptrace.h.
+pub(super) const USER_MODE: (u32, u64) = (136, 3);
+
 /// rdi, rsi, rdx, rcx, r8, r9.
 pub(super) const ARGUMENT_OFFSETS: [u32; 6] = [112, 104, 96, 88, 72, 64];
 
