@@ -67,6 +67,12 @@ impl FixtureKernel {
     }
 }
 
+impl Default for FixtureKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Kernel for FixtureKernel {
     fn btf(&self) -> &Btf {
         &self.btf
