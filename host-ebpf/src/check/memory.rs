@@ -10,7 +10,7 @@ use super::{
 use crate::{
     attach::{Argument, ContextKind, Place, Space},
     diagnostic::{Diagnostic, suggest},
-    kernel::btf::{CType, Int, Named, Shape, TypeId},
+    kernel::btf::{CType, Int, Named, Shape, TypeId, written_int},
     needs::DataClass,
     output::Hook,
     syntax::{
@@ -333,7 +333,7 @@ impl Checker<'_> {
             let begin: String = last.chars().take(2).collect();
             let types = self.types();
             let mut names = types.names("vmlinux", of, |name| name.starts_with(&begin));
-            names.extend(TYPE_WORDS.into_iter().filter(|_| of == Named::Typedef));
+            names.extend(TYPE_WORDS.into_iter().filter(|word| of == Named::Typedef && *word != last));
             let help = match suggest(last, names) {
                 Some(like) => format!("did you mean `{tag}{like}`?"),
                 None => "types are those of the running kernel: `struct sock`, `enum x`, `pid_t`, `uint32`".to_owned(),
@@ -343,6 +343,9 @@ impl Checker<'_> {
     }
 
     pub(super) fn named_size(&self, name: &TypeName) -> Result<u32> {
+        if let Some(int) = written_int(&name.text) {
+            return Ok(int.size.into());
+        }
         let ctype = self.named_type(name)?;
         if ctype.pointers > 0 {
             return Ok(8);
@@ -368,7 +371,12 @@ impl Checker<'_> {
     }
 
     pub(super) fn cast(&mut self, to: &TypeName, operand: &Expr, half: Half) -> Result<Typed> {
-        let ctype = self.named_type(to)?;
+        let ctype = match (self.named_type(to), written_int(&to.text)) {
+            (Ok(ctype), _) => ctype,
+            // A build without an integer of that width and sign describes none.
+            (Err(_), Some(int)) => return Ok(as_int(self.int(operand, half)?.0, int, &to.text)),
+            (Err(error), None) => return Err(error),
+        };
         let (value, typ) = self.int(operand, half)?;
         if let Some(levels) = ctype.pointers.checked_sub(1) {
             let space = if ctype.user { Space::User } else { typ.space.unwrap_or(self.own_space()) };
@@ -392,12 +400,7 @@ impl Checker<'_> {
                 return Err(self.error_help(&to.span, message, format!("a pointer to it is `({} *)`", to.text)));
             }
         };
-        let value = match value {
-            Value::Const(n) => Value::Const(fold::convert(int, n)),
-            value if int.size == 8 => value,
-            value => Value::Convert(int, Box::new(value)),
-        };
-        Ok(Typed::Int(value, IntType::new(int, &to.text)))
+        Ok(as_int(value, int, &to.text))
     }
 
     fn same_type(&self, a: TypeId, b: TypeId) -> bool {
@@ -451,4 +454,14 @@ fn access(space: Space) -> Access {
         Space::User => Access::User,
         Space::Kernel => Access::Kernel,
     }
+}
+
+/// An integer in another width and sign.
+fn as_int(value: Value, int: Int, ctype: &str) -> Typed {
+    let value = match value {
+        Value::Const(n) => Value::Const(fold::convert(int, n)),
+        value if int.size == 8 => value,
+        value => Value::Convert(int, Box::new(value)),
+    };
+    Typed::Int(value, IntType::new(int, ctype))
 }

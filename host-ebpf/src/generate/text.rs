@@ -65,7 +65,8 @@ impl Generator<'_> {
                 self.asm.place(done);
             }
             Text::Comm => {
-                self.zero(at, COMM_SIZE, end);
+                // Behind the NUL byte some kernels leave what was there: Linux 6.1 does (bpf_get_current_comm(), kernel/bpf/helpers.c).
+                self.zero(at, 0, end);
                 self.address(R1, at);
                 self.asm.set(R2, COMM_SIZE.into());
                 self.asm.call(BPF_FUNC_get_current_comm);

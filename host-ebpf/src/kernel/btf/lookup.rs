@@ -48,6 +48,17 @@ pub enum Named {
     Function,
 }
 
+/// Width and sign of an integer type that C or the kernel has under that name whatever a build describes: `unsigned int`, `int8`,
+/// `uint64_t`. `None` for other types, and for pointers.
+pub(crate) fn written_int(ctype: &str) -> Option<Int> {
+    let written = text::parse(ctype).filter(|written| written.pointers == 0 && written.length.is_none())?;
+    match (text::base_type(&written.words), written.words.as_slice()) {
+        (Some((_, int)), _) => Some(int),
+        (None, [name]) => text::fixed_width(name),
+        (None, _) => None,
+    }
+}
+
 impl Btf {
     /// A type by its C text: a base type in any usual spelling (`unsigned int`, `uint64_t`), `struct X`, `union X`, `enum X`, a
     /// typedef, `void`; stars and one array length may follow. Qualifiers count for nothing. `None` for what the kernel does not

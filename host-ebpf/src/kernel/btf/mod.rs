@@ -24,6 +24,7 @@ use std::sync::Arc;
 use super::SourceError;
 
 pub use graph::{Int, Member, Parameter, Shape, Signature};
+pub(crate) use lookup::written_int;
 pub use lookup::{CType, Constant, Named};
 pub use tracepoints::Argument;
 pub use types::{Function, Modules, Types};

@@ -587,3 +587,19 @@ fn names_of_every_length() {
     }
     assert_eq!(btf.named(&"a".repeat(40), |_| true), None);
 }
+
+/// Integers by the names that they have whatever a kernel describes.
+#[test]
+fn written_integers() {
+    let check = |ctype: &str, expect: Option<(u8, bool)>| {
+        assert_eq!(written_int(ctype).map(|int| (int.size, int.signed)), expect, "{ctype}");
+    };
+    check("int8", Some((1, true)));
+    check("uint64_t", Some((8, false)));
+    check("const unsigned int", Some((4, false)));
+    check("s16", Some((2, true)));
+    check("pid_t", None);
+    check("int8 *", None);
+    check("u8[4]", None);
+    check("struct task_struct", None);
+}
