@@ -136,3 +136,114 @@ fn lines_are_clean() {
     assert_eq!(outcome.stdout.matches("workload").count(), 2, "{:?}", outcome.stdout);
     assert!(outcome.stdout.ends_with('\n'), "{:?}", outcome.stdout);
 }
+
+/// What getppid(2) is counted into: 1 to 100, each once.
+const COUNTED: &str = "tracepoint:syscalls:sys_enter_getppid {
+    @n++; @hist = hist(@n); @lhist = lhist(@n, 0, 100, 50); @stats = stats(@n); @by[comm, @n % 3] = sum(@n);
+}";
+
+/// Maps at the end, as text: sorted, the largest last, histograms drawn.
+#[test]
+fn maps_as_text() {
+    let Some(_lock) = lock() else { return };
+    let outcome = over(&[COUNTED], &["getppid", "100"]);
+    outcome.good();
+    let bar = |width: usize| format!("|{:<52}|", "@".repeat(width));
+    let rows =
+        [("[1]", 1, 1), ("[2, 4)", 2, 2), ("[4, 8)", 4, 5), ("[8, 16)", 8, 11), ("[16, 32)", 16, 22), ("[32, 64)", 32, 44)];
+    let rows = rows.into_iter().chain([("[64, 128)", 37, 52)]);
+    let hist: String = rows.map(|(label, count, width)| format!("{label:<16}{count:>8} {}\n", bar(width))).collect();
+    let rows = [("[0, 50)", 49, 49), ("[50, 100)", 50, 50), ("[100, ...)", 1, 1)];
+    let lhist: String =
+        rows.into_iter().map(|(label, count, width)| format!("{label:<16}{count:>8} {}\n", bar(width * 52 / 50))).collect();
+    for expect in [
+        "@n: 100\n".to_owned(),
+        format!("@hist: \n{hist}\n"),
+        format!("@lhist: \n{lhist}\n"),
+        "@stats: count 100, average 50, total 5050\n".to_owned(),
+        "@by[workload, 2]: 1650\n@by[workload, 0]: 1683\n@by[workload, 1]: 1717\n\n".to_owned(),
+    ] {
+        assert!(outcome.stdout.contains(&expect), "{expect}\nis not in\n{}", outcome.stdout);
+    }
+    let top = over(&[COUNTED, "--top", "1"], &["getppid", "100"]);
+    assert!(top.stdout.contains("\n@by[workload, 1]: 1717\n\n"), "{}", top.stdout);
+    assert_eq!(top.stdout.matches("@by[").count(), 1, "{}", top.stdout);
+}
+
+/// The same as JSON: a row for each element or bucket.
+#[test]
+fn maps_as_json() {
+    let Some(_lock) = lock() else { return };
+    let outcome = over(&[COUNTED, "-f", "json"], &["getppid", "100"]);
+    outcome.good();
+    let table = |name: &str, columns: &[&str]| -> Vec<String> {
+        let rows = outcome.rows().into_iter().filter(|row| row["table"] == name);
+        rows.map(|row| columns.iter().map(|column| row[column].to_string()).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(table("n", &["value"]), ["100"]);
+    let hist = ["1 2 1", "2 4 2", "4 8 4", "8 16 8", "16 32 16", "32 64 32", "64 128 37"];
+    assert_eq!(table("hist", &["from", "to", "count"]), hist);
+    assert_eq!(table("lhist", &["from", "to", "count"]), ["0 50 49", "50 100 50", "100 9223372036854775807 1"]);
+    assert_eq!(table("stats", &["count", "average", "total"]), ["100 50 5050"]);
+    assert_eq!(table("by", &["comm", "sum"]), ["\"workload\" 1650", "\"workload\" 1683", "\"workload\" 1717"]);
+}
+
+/// Statements on maps, done when nothing changes the maps any more: print, print of one element, zero, clear.
+#[test]
+fn statements_on_maps() {
+    let Some(_lock) = lock() else { return };
+    let program = r#"
+        tracepoint:syscalls:sys_enter_getppid {
+            @n++; @by[@n % 3] = count(); @h[@n % 2] = hist(1); @z[1] = 7; @taken[1] = sum(10); @d[1] = 1; @d[2] = 2;
+        }
+        tracepoint:syscalls:sys_enter_exit_group /comm == "workload"/ {
+            delete(@d[1]);
+            print(@by, 2, 10); print(@h[1]); zero(@z); print(@z); clear(@h); print(@taken); clear(@taken); printf("--\n");
+        }"#;
+    let outcome = over(&[program], &["getppid", "100"]);
+    outcome.good();
+    let (before, after) = outcome.stdout.split_once("--\n").unwrap();
+    let bar = "@".repeat(52);
+    assert_eq!(
+        before,
+        format!("@by[2]: 3\n@by[1]: 3\n\n@h[1]: \n[1]                   50 |{bar}|\n\n@z[1]: 0\n\n@taken[1]: 1000\n\n")
+    );
+    assert_eq!(after, "@n: 100\n@by[0]: 33\n@by[2]: 33\n@by[1]: 34\n\n@z[1]: 0\n\n@d[2]: 2\n\n");
+}
+
+/// `--interval` prints maps as they grow, and with `--clear` what is new: together it is everything.
+#[test]
+fn intervals() {
+    const CALLS: u64 = 3_000_000;
+    let Some(_lock) = lock() else { return };
+    let program = "tracepoint:syscalls:sys_enter_getppid { @ = count() }";
+    let calls = CALLS.to_string();
+    for clear in [None, Some("--clear")] {
+        let arguments: Vec<&str> = [program, "-f", "json", "--interval", "100ms"].into_iter().chain(clear).collect();
+        let outcome = over(&arguments, &["getppid", &calls]);
+        outcome.good();
+        let counts: Vec<u64> = outcome.rows().iter().map(|row| row["count"].as_u64().unwrap()).collect();
+        assert!(counts.len() > 2, "{counts:?}");
+        match clear {
+            None => assert_eq!((counts.last(), counts.is_sorted()), (Some(&CALLS), true), "{counts:?}"),
+            Some(_) => assert_eq!(counts.iter().sum::<u64>(), CALLS, "{counts:?}"),
+        }
+    }
+}
+
+/// Stacks are printed with a frame on each line, and can be keys.
+#[test]
+fn stacks() {
+    let Some(_lock) = lock() else { return };
+    let program = "tracepoint:syscalls:sys_enter_getppid { @[kstack] = count(); print(kstack) }";
+    let outcome = over(&[program, "-f", "json"], &["getppid", "3"]);
+    outcome.good();
+    let rows = outcome.rows();
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    assert_eq!(rows[3]["count"], 3);
+    for row in &rows[..3] {
+        let frames: Vec<&str> = row["text"].as_str().unwrap().lines().filter(|line| !line.is_empty()).collect();
+        assert!(frames.len() > 3 && frames.iter().all(|frame| frame.starts_with("    ")), "{row}");
+    }
+    assert!(rows[3]["kstack"].as_str().unwrap().matches(';').count() > 2, "{rows:?}");
+}

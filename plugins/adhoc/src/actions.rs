@@ -1,15 +1,17 @@
 //! Streams whose rows are actions.
 
-use portcullis_adhoc_program::{Action, Cell, Kind as Shown, Piece, What, unfit};
-use portcullis_sdk::{Error, Kind, RawRows, Result, SchemaStream, Values};
+use portcullis_adhoc_program::{Action, Kind as Shown, Piece, What, unfit};
+use portcullis_sdk::{Error, Kind, Result, SchemaStream};
 
-use crate::tables::is_set;
+use crate::maps::Maps;
 
 /// An action, and where its fields are.
 pub(crate) struct Bound {
     pub(crate) action: Action,
     /// Its values.
     pub(crate) operands: Vec<Operand>,
+    /// The number of the map that it is for, if it is for one.
+    pub(crate) map: usize,
 }
 
 /// Where a value is.
@@ -22,7 +24,7 @@ pub(crate) enum Operand {
 
 impl Bound {
     /// Checks that the action can show the fields of its rows.
-    pub(crate) fn new(action: Action, stream: &SchemaStream) -> Result<Bound> {
+    pub(crate) fn new(action: Action, stream: &SchemaStream, maps: &Maps) -> Result<Bound> {
         let column = |number: usize| stream.fields.iter().position(|field| field.name == format!("a{number}"));
         let fixed = |number: usize| action.fixed.iter().find(|(position, _)| *position == number).map(|(_, text)| text.clone());
         let operand = |number| fixed(number).map(Operand::Fixed).or_else(|| column(number).map(Operand::Column));
@@ -43,10 +45,13 @@ impl Bound {
                 }
             }
         }
-        if let What::Print { map, .. } | What::Clear { map } | What::Zero { map } = &action.what {
-            return Err(Error::new(format!("{}({map}): no probe writes to a map of this name", action.what.name())));
-        }
-        Ok(Bound { action, operands })
+        let map = match &action.what {
+            What::Print { map, .. } | What::Clear { map } | What::Zero { map } => maps
+                .find(map)
+                .ok_or_else(|| Error::new(format!("{}({map}): no probe writes to a map of this name", action.what.name())))?,
+            _ => 0,
+        };
+        Ok(Bound { action, operands, map })
     }
 }
 
@@ -65,25 +70,4 @@ fn kind(kind: Kind) -> Shown {
         Kind::Bytes => Shown::Bytes,
         Kind::Stack => Shown::Stack,
     }
-}
-
-/// A value of a row.
-pub(crate) fn cell(rows: &RawRows, column: usize, row: usize, strings: &[&str]) -> Cell {
-    let Some(column) = rows.columns.get(column).filter(|column| !is_set(&column.absent, row)) else { return Cell::Absent };
-    let cell = match &column.values {
-        Values::U64(values) => values.get(row).map(|n| Cell::U64(*n)),
-        Values::S64(values) => values.get(row).map(|n| Cell::S64(*n)),
-        Values::Text(numbers) => {
-            let text = numbers.get(row).and_then(|number| strings.get(*number as usize));
-            text.map(|text| Cell::Text((*text).to_owned()))
-        }
-        Values::Bytes(values) => {
-            let end = |row: usize| values.ends.get(row).map(|end| *end as usize);
-            let start = row.checked_sub(1).map_or(Some(0), end);
-            let bytes = start.zip(end(row)).and_then(|(start, end)| values.data.get(start..end));
-            bytes.map(|bytes| Cell::Bytes(bytes.to_vec()))
-        }
-        Values::Stack(values) => values.get(row).map(|n| Cell::U64(*n)),
-    };
-    cell.unwrap_or(Cell::Absent)
 }

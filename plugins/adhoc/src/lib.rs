@@ -10,13 +10,19 @@
 //! `portcullis trace` gives it a program besides: rows of some streams are actions then, which are done as they arrive.
 
 mod actions;
+mod cells;
 mod lines;
+mod maps;
 mod tables;
 
+use std::time::Duration;
+
 use actions::{Bound, Operand};
+use cells::Reader;
 use lines::Lines;
+use maps::{How, Maps};
 use portcullis_adhoc_program::{Action, Cell, Clock, Program as Actions, What, printf};
-use portcullis_sdk::{RawRows, prelude::*};
+use portcullis_sdk::{RawRows, TimerNumber, prelude::*};
 use serde::Deserialize;
 use tables::StreamTable;
 
@@ -45,7 +51,11 @@ struct Adhoc {
     program: Actions,
     /// What is done with the rows of each stream, by its number.
     streams: Vec<Use>,
+    maps: Maps,
+    reader: Reader,
     lines: Lines,
+    /// The latest time that is known, for rows of maps.
+    now: u64,
     clock: Clock,
     /// An `exit` was done: of what follows, only `END` counts.
     exited: bool,
@@ -66,45 +76,64 @@ impl Plugin for Adhoc {
         for ProbeConfig { name, attach, when, body, optional } in config.probes {
             program.probe(Probe { name, attach, when, body, optional });
         }
+        if let Some(interval) = config.program.display.interval {
+            program.timer(Duration::from_nanos(interval));
+        }
         let clock = Clock { realtime_offset: 0, utc_offset: config.program.display.utc_offset };
         let lines = Lines::new(config.program.display.json);
-        Ok(Adhoc { program: config.program, streams: Vec::new(), lines, clock, exited: false })
+        Ok(Adhoc {
+            program: config.program,
+            streams: Vec::new(),
+            maps: Maps::default(),
+            reader: Reader::default(),
+            lines,
+            now: 0,
+            clock,
+            exited: false,
+        })
     }
 
     fn prepare(&mut self, schema: &Schema, tables: &mut Tables) -> Result<()> {
+        let streams = schema.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>();
+        let declared = self.lines.declare(&self.program.actions, &streams, tables);
+        let taken: Vec<&str> = streams.into_iter().chain(declared.iter().map(String::as_str)).collect();
+        self.maps = Maps::new(schema, self.program.display.json, &taken, tables);
         for stream in &schema.streams {
             let action = self.program.actions.iter().find(|action| action.stream == stream.name);
             self.streams.push(match action {
-                Some(action) => Use::Action(Bound::new(action.clone(), stream)?),
+                Some(action) => Use::Action(Bound::new(action.clone(), stream, &self.maps)?),
                 None => {
                     let end = self.program.end_streams.contains(&stream.name);
-                    Use::Table(StreamTable::new(stream, end, tables)?)
+                    Use::Table(StreamTable::new(stream, end, tables))
                 }
             });
         }
-        let names = schema.streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>();
-        self.lines.declare(&self.program.actions, &names, tables);
         Ok(())
     }
 
     fn start(&mut self, opening: &Opening) -> Result<()> {
         self.clock.realtime_offset = opening.realtime_offset;
+        self.now = opening.gate.map_or(0, |gate| gate.latest);
         Ok(())
     }
 
     fn handle(&mut self, batch: &Batch) -> Result<()> {
         let strings: Vec<&str> = batch.strings.iter().map(String::as_str).collect();
+        self.reader.learn(batch.rows.iter().flat_map(|rows| &rows.columns));
         let mut turns = Turns::new(batch, &self.streams)?;
         // Rows are shown together, up to the next action: what is printed stands where it happened.
         while let Some((rows, row)) = turns.next_action() {
-            turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
+            turns.show(&self.streams, &mut self.lines, &strings, self.exited, &self.reader)?;
             let Some(Use::Action(bound)) = self.streams.get(rows.stream as usize) else { continue };
             if self.exited && !bound.action.end {
                 continue;
             }
             let time = rows.time.get(row).copied().unwrap_or_default();
+            self.now = self.now.max(time);
             let cells = bound.operands.iter().map(|operand| match operand {
-                Operand::Column(column) => actions::cell(rows, *column, row, &strings),
+                Operand::Column(column) => {
+                    rows.columns.get(*column).map_or(Cell::Absent, |column| self.reader.cell(column, row, &strings))
+                }
                 Operand::Fixed(text) => Cell::Text(text.clone()),
             });
             let Action { what, .. } = &bound.action;
@@ -121,17 +150,47 @@ impl Plugin for Adhoc {
                     portcullis_sdk::stop(if *code == 0 { "exit()".to_owned() } else { format!("exit({code})") });
                     continue;
                 }
-                // `prepare` has found no such map.
-                What::Print { .. } | What::Clear { .. } | What::Zero { .. } => continue,
+                What::Print { keys, take, top, div, .. } => {
+                    let how = How { time, top: top.or(self.program.display.top), div: *div, take: *take };
+                    let element: Vec<Cell> = cells.take(*keys).collect();
+                    self.maps.print(bound.map, how, &element, &mut self.reader, &mut self.lines)?;
+                    continue;
+                }
+                What::Clear { .. } => {
+                    self.maps.clear(bound.map)?;
+                    continue;
+                }
+                What::Zero { .. } => {
+                    self.maps.zero(bound.map)?;
+                    continue;
+                }
             }
             self.lines.push(what.name(), time, text)?;
         }
-        turns.show(&self.streams, &mut self.lines, &strings, self.exited)?;
+        turns.show(&self.streams, &mut self.lines, &strings, self.exited, &self.reader)?;
         self.lines.flush()
     }
 
-    fn finish(&mut self, _: &Closing) -> Result<()> {
+    fn tick(&mut self, _: TimerNumber) -> Result<()> {
+        self.now = self.now.saturating_add(self.program.display.interval.unwrap_or_default());
+        self.print_all(self.program.display.clear)
+    }
+
+    fn finish(&mut self, closing: &Closing) -> Result<()> {
+        self.now = closing.quiesced;
+        self.print_all(false)?;
         self.lines.finish()
+    }
+}
+
+impl Adhoc {
+    /// Prints all maps in which there is something.
+    fn print_all(&mut self, take: bool) -> Result<()> {
+        let how = How { time: self.now, top: self.program.display.top, div: None, take };
+        for number in self.maps.numbers() {
+            self.maps.print(number, how, &[], &mut self.reader, &mut self.lines)?;
+        }
+        self.lines.flush()
     }
 }
 
@@ -176,7 +235,7 @@ impl<'b> Turns<'b> {
     }
 
     /// Shows the rows that were passed and not shown.
-    fn show(&mut self, streams: &[Use], lines: &mut Lines, strings: &[&str], exited: bool) -> Result<()> {
+    fn show(&mut self, streams: &[Use], lines: &mut Lines, strings: &[&str], exited: bool, reader: &Reader) -> Result<()> {
         for (rows, (_, next, shown)) in self.batch.rows.iter().zip(&mut self.places) {
             if let Some(Use::Table(table)) = streams.get(rows.stream as usize)
                 && shown < next
@@ -186,7 +245,7 @@ impl<'b> Turns<'b> {
                     continue;
                 }
                 lines.flush()?;
-                table.append(rows, range, strings)?;
+                table.append(rows, range, strings, reader)?;
             }
         }
         Ok(())

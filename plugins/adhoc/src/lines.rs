@@ -29,10 +29,11 @@ impl Lines {
         Lines { json, text: String::new(), tables: Vec::new(), table: 0, times: Vec::new(), texts: Vec::new() }
     }
 
-    /// Declares the tables that the actions need. `taken` are names of others.
-    pub(crate) fn declare(&mut self, actions: &[Action], taken: &[&str], tables: &mut Tables) {
+    /// Declares the tables that the actions need, and gives their names. `taken` are names of others.
+    pub(crate) fn declare(&mut self, actions: &[Action], taken: &[&str], tables: &mut Tables) -> Vec<String> {
+        let mut declared = Vec::new();
         if !self.json {
-            return;
+            return declared;
         }
         for Action { what, .. } in actions {
             let name = what.name();
@@ -40,9 +41,11 @@ impl Lines {
             if prints && self.tables.iter().all(|(known, _)| *known != name) {
                 let table = if taken.contains(&name) { format!("{name}_") } else { name.to_owned() };
                 let column = TableColumn { name: "text".into(), kind: CellKind::Text, unit: Unit::None };
+                declared.push(table.clone());
                 self.tables.push((name, tables.declare(table, vec![column])));
             }
         }
+        declared
     }
 
     /// Prints what a statement shows.

@@ -3,44 +3,69 @@
 use std::ops::Range;
 
 use portcullis_sdk::{
-    CellKind, Cells, Column, Error, Kind, RawRows, Result, SchemaField, SchemaStream, TableColumn, TableNumber, TableRows,
-    TableValues, Tables, Unit, Values, append,
+    CellKind, Cells, Column, Kind, RawRows, Result, SchemaStream, TableColumn, TableNumber, TableRows, TableValues, Tables, Unit,
+    Values, append,
 };
+
+use crate::cells::{Reader, line};
 
 /// A stream and its table.
 pub(crate) struct StreamTable {
-    stream: String,
     table: TableNumber,
     /// `END` emits to it.
     pub(crate) end: bool,
 }
 
 impl StreamTable {
-    pub(crate) fn new(stream: &SchemaStream, end: bool, tables: &mut Tables) -> Result<StreamTable> {
-        let columns = stream.fields.iter().map(|field| declaration(stream, field)).collect::<Result<_>>()?;
-        Ok(StreamTable { stream: stream.name.clone(), table: tables.declare(&stream.name, columns), end })
+    pub(crate) fn new(stream: &SchemaStream, end: bool, tables: &mut Tables) -> StreamTable {
+        let columns = stream.fields.iter().map(|field| TableColumn {
+            name: column_name(&field.name),
+            kind: kind_of(field.kind),
+            unit: Unit::None,
+        });
+        StreamTable { table: tables.declare(&stream.name, columns.collect()), end }
     }
 
     /// Shows a range of rows.
-    pub(crate) fn append(&self, rows: &RawRows, range: Range<usize>, strings: &[&str]) -> Result<()> {
+    pub(crate) fn append(&self, rows: &RawRows, range: Range<usize>, strings: &[&str], reader: &Reader) -> Result<()> {
         let absent: Vec<Vec<u8>> = rows.columns.iter().map(|column| bits(&column.absent, &range)).collect();
-        let columns = rows.columns.iter().zip(&absent);
-        let columns = columns.map(|(column, absent)| self.values(column, &range, absent)).collect::<Result<Vec<_>>>()?;
-        append(self.table, TableRows { time: rows.time.get(range).unwrap_or_default(), columns: &columns, strings })
+        // Stacks and bytes become texts, behind those of the batch.
+        let mut texts: Vec<String> = Vec::new();
+        let made: Vec<Option<Vec<u32>>> =
+            rows.columns.iter().map(|column| made(column, &range, strings, reader, &mut texts)).collect();
+        let columns = rows.columns.iter().zip(&absent).zip(&made);
+        let columns =
+            columns.map(|((column, absent), made)| TableValues { cells: cells(column, &range, made.as_deref()), absent });
+        let columns: Vec<TableValues<'_>> = columns.collect();
+        let time = rows.time.get(range.clone()).unwrap_or_default();
+        if texts.is_empty() {
+            return append(self.table, TableRows { time, columns: &columns, strings });
+        }
+        let strings: Vec<&str> = strings.iter().copied().chain(texts.iter().map(String::as_str)).collect();
+        append(self.table, TableRows { time, columns: &columns, strings: &strings })
     }
+}
 
-    /// A batch's column as one of the table, uncopied.
-    fn values<'b>(&self, column: &'b Column, range: &Range<usize>, absent: &'b [u8]) -> Result<TableValues<'b>> {
-        let cells = match &column.values {
-            Values::U64(values) => Cells::U64(values.get(range.clone()).unwrap_or_default()),
-            Values::S64(values) => Cells::S64(values.get(range.clone()).unwrap_or_default()),
-            Values::Text(numbers) => Cells::Text(numbers.get(range.clone()).unwrap_or_default()),
-            Values::Bytes(_) | Values::Stack(_) => {
-                let stream = &self.stream;
-                return Err(Error::new(format!("stream `{stream}`: a batch has a column of another kind than the schema says")));
-            }
-        };
-        Ok(TableValues { cells, absent })
+/// The texts of a column of stacks or bytes, as numbers; they are added to `texts`.
+fn made(column: &Column, range: &Range<usize>, strings: &[&str], reader: &Reader, texts: &mut Vec<String>) -> Option<Vec<u32>> {
+    if !matches!(column.values, Values::Bytes(_) | Values::Stack(_)) {
+        return None;
+    }
+    let mut numbers = Vec::with_capacity(range.len());
+    for row in range.clone() {
+        numbers.push(u32::try_from(strings.len() + texts.len()).unwrap_or(u32::MAX));
+        texts.push(line(&reader.cell(column, row, strings)));
+    }
+    Some(numbers)
+}
+
+/// A batch's column as one of the table, uncopied.
+fn cells<'b>(column: &'b Column, range: &Range<usize>, made: Option<&'b [u32]>) -> Cells<'b> {
+    match &column.values {
+        Values::U64(values) => Cells::U64(values.get(range.clone()).unwrap_or_default()),
+        Values::S64(values) => Cells::S64(values.get(range.clone()).unwrap_or_default()),
+        Values::Text(numbers) => Cells::Text(numbers.get(range.clone()).unwrap_or_default()),
+        Values::Bytes(_) | Values::Stack(_) => Cells::Text(made.unwrap_or_default()),
     }
 }
 
@@ -66,24 +91,17 @@ pub(crate) fn is_set(bitmap: &[u8], row: usize) -> bool {
     bitmap.get(row >> 3).is_some_and(|byte| byte >> (row & 7) & 1 == 1)
 }
 
-/// The table's column for a stream's.
-fn declaration(stream: &SchemaStream, field: &SchemaField) -> Result<TableColumn> {
-    let kind = match field.kind {
+/// The kind of a table's column for what the schema has.
+pub(crate) fn kind_of(kind: Kind) -> CellKind {
+    match kind {
         Kind::U64 => CellKind::U64,
         Kind::S64 => CellKind::S64,
-        Kind::Text => CellKind::Text,
-        Kind::Bytes | Kind::Stack => {
-            let (stream, column, kind) = (&stream.name, &field.name, field.kind.name());
-            return Err(Error::new(format!(
-                "stream `{stream}`, column `{column}`: a table shows numbers and text, and this is of kind {kind}; leave it out of the `emit`"
-            )));
-        }
-    };
-    Ok(TableColumn { name: column_name(&field.name), kind, unit: Unit::None })
+        Kind::Text | Kind::Bytes | Kind::Stack => CellKind::Text,
+    }
 }
 
 /// A column's name in the table: as in the stream, but for those that every row has from the host.
-fn column_name(field: &str) -> String {
+pub(crate) fn column_name(field: &str) -> String {
     match field {
         "plugin" | "table" | "time" => format!("{field}_"),
         _ => field.to_owned(),
