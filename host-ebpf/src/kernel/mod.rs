@@ -3,7 +3,7 @@
 pub mod btf;
 mod features;
 #[cfg(any(test, feature = "fixture"))]
-#[allow(clippy::unwrap_used, clippy::new_without_default)]
+#[allow(clippy::unwrap_used)]
 pub mod fixture;
 pub mod format;
 pub mod registers;
