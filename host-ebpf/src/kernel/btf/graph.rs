@@ -202,7 +202,8 @@ impl<'b> Type<'b> {
             Kind::Pointer => return Some(Int::POINTER),
             // Set since Linux 6.0. Before, all enums count as unsigned.
             Kind::Enum | Kind::Enum64 => self.flag,
-            Kind::Int => self.encoding()? >> 24 & 1 != 0,
+            // Of `signed char`, the BTF of kernels about Linux 5.10 does not say it.
+            Kind::Int => self.encoding()? >> 24 & 1 != 0 || self.name() == "signed char",
             _ => return None,
         };
         let size = u8::try_from(self.size_or_type).ok().filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
