@@ -4,11 +4,11 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     process::{Command, Stdio},
 };
 
-use portcullis_tests::{Outcome, assert_no_programs, lock, trace, workload};
+use portcullis_tests::{Outcome, assert_no_programs, lock, portcullis, trace, workload};
 
 /// Runs `trace` to its end over a workload.
 fn over(arguments: &[&str], work: &[&str]) -> Outcome {
@@ -66,14 +66,22 @@ fn exit_ends() {
 fn processes() {
     let Some(_lock) = lock() else { return };
     let program = "tracepoint:syscalls:sys_enter_read { printf(\"%d\\n\", pid) }";
-    let [mut traced, mut other] = [(), ()].map(|()| Command::new(workload()).args(["readers", "2", "1"]).spawn().unwrap());
+    let readers = || Command::new(workload()).args(["reads-until-told", "1000", "1"]).stdin(Stdio::piped()).spawn().unwrap();
+    let [mut traced, mut other] = [readers(), readers()];
     let pid = traced.id().to_string();
-    let outcome = trace(&["-p", &pid, program], Stdio::null()).finish();
+    let mut started = trace(&["-p", &pid, program], Stdio::null());
+    let mut stdout = BufReader::new(started.child.stdout.take().unwrap());
+    let mut shown = String::new();
+    stdout.read_line(&mut shown).unwrap();
+    drop(traced.stdin.take());
+    stdout.read_to_string(&mut shown).unwrap();
+    let outcome = started.finish();
     outcome.good();
-    assert!(outcome.stdout.lines().count() > 1000);
-    assert!(outcome.stdout.lines().all(|line| line == pid));
+    assert!(shown.lines().count() > 1000);
+    assert!(shown.lines().all(|line| line == pid));
     assert!(outcome.stderr.contains(&format!("process {pid} ended")), "{}", outcome.stderr);
     traced.wait().unwrap();
+    drop(other.stdin.take());
     other.wait().unwrap();
     let gone = trace(&["-p", &pid, program], Stdio::null()).finish();
     assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), ""));
@@ -246,4 +254,38 @@ fn stacks() {
         assert!(frames.len() > 3 && frames.iter().all(|frame| frame.starts_with("    ")), "{row}");
     }
     assert!(rows[3]["kstack"].as_str().unwrap().matches(';').count() > 2, "{rows:?}");
+}
+
+/// `BEGIN` is first, `END` is last, and `interval` comes in between; after an `exit` only `END` prints.
+#[test]
+fn begin_and_end() {
+    let Some(_lock) = lock() else { return };
+    let program = r#"
+        END { printf("end %d\n", @ticks); clear(@ticks); }
+        interval:ms:100 { @ticks++; printf("tick\n"); if (@ticks == 3) { exit(2); printf("never\n"); } }
+        BEGIN { printf("begin\n"); }"#;
+    let outcome = trace(&[program], Stdio::null()).finish();
+    outcome.good();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines[..4], ["begin", "tick", "tick", "tick"], "{}", outcome.stdout);
+    // The interval goes on until the gate closes.
+    let end = lines[4].strip_prefix("end ").and_then(|ticks| ticks.parse::<u64>().ok());
+    assert!(lines.len() == 5 && end >= Some(3), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("asked for it: exit(2)"), "{}", outcome.stderr);
+}
+
+/// Every command of docs/trace.md passes the verifier of this kernel.
+#[test]
+fn documentation() {
+    let Some(_lock) = lock() else { return };
+    let text = include_str!("../../docs/trace.md");
+    let commands = text.split("\n```sh\nportcullis trace ").skip(1).filter_map(|block| Some(block.split_once("\n```")?.0));
+    let mut count = 0;
+    for command in commands {
+        let line = format!("\"$0\" trace --dry-run {command}");
+        let output = Command::new("/bin/sh").arg("-c").arg(&line).arg(portcullis()).output().unwrap();
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        count += 1;
+    }
+    assert!(count > 10, "{count}");
 }

@@ -151,7 +151,7 @@ impl Plugin for Adhoc {
                     continue;
                 }
                 What::Print { keys, take, top, div, .. } => {
-                    let how = How { time, top: top.or(self.program.display.top), div: *div, take: *take };
+                    let how = How { time, top: top.or(self.program.display.top), div: *div, take: *take, asked: true };
                     let element: Vec<Cell> = cells.take(*keys).collect();
                     self.maps.print(bound.map, how, &element, &mut self.reader, &mut self.lines)?;
                     continue;
@@ -186,7 +186,7 @@ impl Plugin for Adhoc {
 impl Adhoc {
     /// Prints all maps in which there is something.
     fn print_all(&mut self, take: bool) -> Result<()> {
-        let how = How { time: self.now, top: self.program.display.top, div: None, take };
+        let how = How { time: self.now, top: self.program.display.top, div: None, take, asked: false };
         for number in self.maps.numbers() {
             self.maps.print(number, how, &[], &mut self.reader, &mut self.lines)?;
         }

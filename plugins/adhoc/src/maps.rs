@@ -26,6 +26,8 @@ struct Known {
     keys: usize,
     /// For programs: its table.
     table: Option<TableNumber>,
+    /// It was cleared, and nothing was seen in it since.
+    cleared: bool,
 }
 
 /// How a map is printed.
@@ -36,6 +38,8 @@ pub(crate) struct How {
     pub(crate) div: Option<u64>,
     /// What is printed is taken out.
     pub(crate) take: bool,
+    /// A statement asks for it: a value that was cleared is shown too.
+    pub(crate) asked: bool,
 }
 
 impl Maps {
@@ -54,7 +58,14 @@ impl Maps {
                 });
                 tables.declare(name, columns.collect())
             });
-            Known { name: format!("@{}", map.name), content: content(map.content), fields, keys: map.keys.len(), table }
+            Known {
+                name: format!("@{}", map.name),
+                content: content(map.content),
+                fields,
+                keys: map.keys.len(),
+                table,
+                cleared: false,
+            }
         });
         Maps(known.collect())
     }
@@ -70,8 +81,8 @@ impl Maps {
     }
 
     /// Prints a map, or of it the element with these keys, if there is anything to print.
-    pub(crate) fn print(&self, number: usize, how: How, keys: &[Cell], reader: &mut Reader, lines: &mut Lines) -> Result<()> {
-        let Some(known) = self.0.get(number) else { return Ok(()) };
+    pub(crate) fn print(&mut self, number: usize, how: How, keys: &[Cell], reader: &mut Reader, lines: &mut Lines) -> Result<()> {
+        let Some(known) = self.0.get_mut(number) else { return Ok(()) };
         let host = host_number(number);
         let elements = if how.take { maps::take(host) } else { maps::read(host) };
         let elements = elements.map_err(|error| known.error("read", &error))?;
@@ -79,9 +90,11 @@ impl Maps {
         if !keys.is_empty() {
             map.elements.retain(|element| same(&element.keys, keys));
         }
-        if map.is_empty() {
+        known.cleared &= map.is_zero();
+        if map.is_empty() || (known.cleared && !how.asked) {
             return Ok(());
         }
+        known.cleared |= how.take;
         map.sort(how.top);
         if let Some(div) = how.div {
             map.divide(div);
@@ -96,13 +109,14 @@ impl Maps {
     }
 
     /// Takes all elements out of a map.
-    pub(crate) fn clear(&self, number: usize) -> Result<()> {
-        let Some(known) = self.0.get(number) else { return Ok(()) };
+    pub(crate) fn clear(&mut self, number: usize) -> Result<()> {
+        let Some(known) = self.0.get_mut(number) else { return Ok(()) };
+        known.cleared = true;
         maps::clear(host_number(number)).map_err(|error| known.error("clear", &error))
     }
 
     /// Makes the values of a map zero. What is aggregated begins from nothing.
-    pub(crate) fn zero(&self, number: usize) -> Result<()> {
+    pub(crate) fn zero(&mut self, number: usize) -> Result<()> {
         let Some(known) = self.0.get(number) else { return Ok(()) };
         if known.content != Content::Value {
             return self.clear(number);

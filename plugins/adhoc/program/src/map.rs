@@ -123,6 +123,19 @@ impl Map {
         self.elements.iter().all(|e| counts && e.keys.is_empty() && whole(&e.values, 0) == 0)
     }
 
+    /// It is without keys, and its value is what it is from the beginning: 0, or an empty text.
+    pub fn is_zero(&self) -> bool {
+        let zero = |cell: &Cell| match cell {
+            Cell::U64(n) => *n == 0,
+            Cell::S64(n) => *n == 0,
+            Cell::Text(text) => text.is_empty(),
+            Cell::Bytes(bytes) => bytes.iter().all(|byte| *byte == 0),
+            Cell::Stack(frames) => frames.is_empty(),
+            Cell::Absent => true,
+        };
+        self.elements.iter().all(|e| e.keys.is_empty() && e.values.iter().all(zero))
+    }
+
     /// The text, in the order that [`Map::sort`] made.
     pub fn show(&self) -> String {
         let mut out = String::new();

@@ -133,6 +133,9 @@ fn empty_maps() {
     assert!(map(Content::Count, vec![element(&[], &[0])]).is_empty());
     assert!(!map(Content::Count, vec![element(&[], &[1])]).is_empty());
     assert!(!map(Content::Value, vec![element(&[], &[0])]).is_empty());
+    assert!(map(Content::Value, vec![element(&[], &[0])]).is_zero());
+    assert!(!map(Content::Value, vec![element(&[], &[-1])]).is_zero());
+    assert!(!map(Content::Value, vec![element(&[Cell::U64(0)], &[0])]).is_zero());
     assert!(!map(Content::Count, vec![element(&[Cell::U64(1)], &[0])]).is_empty());
 }
 
