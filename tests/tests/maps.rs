@@ -65,7 +65,7 @@ fn final_numbers_are_exact() {
 /// What is taken while the workload runs, and what is left in the end, is all that there was: without keys, to the last hit.
 #[test]
 fn takes_add_up() {
-    const CALLS: u64 = 2_000_000;
+    const CALLS: u64 = 500_000;
     let Some(_lock) = lock() else { return };
     let body = "@all = count(); @avg = avg(3); @hist = hist(tid)";
     let outcome = run("period = \"5ms\"", &[(GETPPID, body)], &["getppid", &CALLS.to_string()]);
