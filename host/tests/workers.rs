@@ -420,8 +420,10 @@ fn asks_without_end() {
     )
     .started();
     run.ring.emit([record(1)].into_iter());
+    // On a busy machine its requests wait so long that the host's own clock is first.
     let error = run.failed().to_string();
-    assert_eq!(error, "plugin \"test\": `handle` took longer than 300ms");
+    let ends = ["`handle` took longer than 300ms", "its worker did not answer `handle` within 2.3s and was killed"];
+    assert!(ends.iter().any(|end| error == format!("plugin \"test\": {end}")), "{error}");
     assert_eq!(counts(run.drain(Duration::from_secs(5))), (1, 0, 1));
     run.finish();
 }

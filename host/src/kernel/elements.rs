@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use portcullis_ebpf::{
-    MapKind, PluginMap,
+    MapKind, PluginMap, Slot,
     aggregate::{Content, SeriesOf},
 };
 use rustix::io::Errno;
@@ -24,6 +24,9 @@ use crate::{
 
 /// What one call to the kernel may fill, bytes.
 const BATCH: usize = 1 << 20;
+
+/// What one look for processes may fill, bytes.
+const LOOK: usize = 256 << 10;
 
 /// What one read may gather, bytes of keys and merged values: no more fits into a plugin with the memory that it has by default.
 const MOST: usize = 64 << 20;
@@ -46,6 +49,10 @@ pub struct Open {
     entries: u32,
     /// The number of possible CPUs.
     cpus: usize,
+    /// Where stacks are in its keys.
+    stacks: Vec<usize>,
+    /// Where the next look for processes begins; `None` begins anew.
+    place: Option<Vec<u8>>,
     /// Of an array, what was taken: the words of each element. Empty while nothing was.
     taken: Vec<u64>,
 }
@@ -77,7 +84,12 @@ impl Open {
     /// A map of `entries` elements at most.
     pub fn new(map: PluginMap, fd: OwnedFd, entries: u32) -> std::io::Result<Open> {
         let cpus = if map.kind.per_cpu() { aya::util::nr_cpus().map_err(|(_, error)| error)? } else { 1 };
-        Ok(Open { map, fd, entries, cpus, taken: Vec::new() })
+        let stacks = map.keys.iter().filter_map(|field| match field.slot {
+            Slot::Stack { offset, .. } => Some(offset as usize),
+            _ => None,
+        });
+        let stacks = stacks.collect();
+        Ok(Open { map, fd, entries, cpus, stacks, place: None, taken: Vec::new() })
     }
 
     fn is_array(&self) -> bool {
@@ -135,6 +147,36 @@ impl Open {
             }
             std::mem::swap(&mut from, &mut next);
             began = true;
+        }
+    }
+
+    /// Notes the processes of the stacks in some keys, the next ones with each call.
+    fn note_processes(&mut self, names: &mut Names) {
+        let (key_size, stride) = (self.key_size(), self.stride());
+        let mut count = u32::try_from(LOOK / (key_size + stride)).unwrap_or(u32::MAX).max(16).min(self.entries.max(1));
+        let mut next = vec![0; key_size.max(4)];
+        loop {
+            let (mut keys, mut values) = (vec![0; key_size * count as usize], vec![0; stride * count as usize]);
+            let from = self.place.as_deref();
+            let batch = Batch { from, next: &mut next, keys: &mut keys, values: &mut values, count };
+            match sys::map_lookup_batch(self.fd.as_fd(), batch) {
+                Ok((found, last)) => {
+                    for key in keys.chunks_exact(key_size.max(1)).take(found as usize) {
+                        let pids = self.stacks.iter().filter_map(|offset| key.get(offset + 4..)?.first_chunk().copied());
+                        pids.for_each(|pid| names.note(u32::from_ne_bytes(pid)));
+                    }
+                    self.place = if last { None } else { Some(next) };
+                    return;
+                }
+                Err(SysError { errno: Errno::NOSPC, .. }) if count < self.entries => {
+                    count = count.saturating_mul(2).min(self.entries);
+                }
+                // Another time. Names are what it may cost.
+                Err(_) => {
+                    self.place = None;
+                    return;
+                }
+            }
         }
     }
 
@@ -233,9 +275,7 @@ impl Open {
             Err(error) => Err(Error::from(error)),
         };
         for key in keys.chunks_exact(self.key_size().max(1)) {
-            let (Some(portcullis_ebpf::Slot::Int { offset, size, .. }), Some(buckets)) =
-                (self.map.bucket, self.map.content.buckets())
-            else {
+            let (Some(Slot::Int { offset, size, .. }), Some(buckets)) = (self.map.bucket, self.map.content.buckets()) else {
                 remove(key)?;
                 continue;
             };
@@ -325,6 +365,14 @@ impl Maps for PluginMaps {
         let open = self.map(map)?;
         open.clear().map_err(|error| say("clear", &open.map, &error))
     }
+
+    fn have_stacks(&self) -> bool {
+        self.maps.iter().any(|map| !map.stacks.is_empty())
+    }
+
+    fn note_processes(&mut self, names: &mut Names) {
+        self.maps.iter_mut().filter(|map| !map.stacks.is_empty()).for_each(|map| map.note_processes(names));
+    }
 }
 
 fn say(what: &str, map: &PluginMap, error: &Error) -> String {
@@ -339,7 +387,7 @@ fn say(what: &str, map: &PluginMap, error: &Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use aya::maps::MapData;
-    use portcullis_ebpf::{Field, MapRef, MapSpec, Naming, Slot, aggregate::encode_max};
+    use portcullis_ebpf::{Field, MapRef, MapSpec, Naming, aggregate::encode_max};
 
     use super::*;
     use crate::{

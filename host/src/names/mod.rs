@@ -218,7 +218,8 @@ impl Names {
         self.stacks.number(pid, addresses)
     }
 
-    fn note(&mut self, pid: u32) {
+    /// A process was seen whose addresses may be asked for later; 0 is the kernel.
+    pub fn note(&mut self, pid: u32) {
         if pid != 0 && pid != self.noted {
             self.noted = pid;
             self.symbols.note_process(pid);

@@ -18,6 +18,16 @@ pub trait Maps: Send {
     fn delete(&mut self, map: u32, keys: &[Column], strings: &[String], names: &Names) -> Result<(), String>;
     /// Removes all elements.
     fn clear(&mut self, map: u32) -> Result<(), String>;
+
+    /// There are maps with stacks as keys.
+    fn have_stacks(&self) -> bool {
+        false
+    }
+
+    /// Notes the processes of some stacks that are keys, the next ones with each call.
+    fn note_processes(&mut self, names: &mut Names) {
+        let _ = names;
+    }
 }
 
 /// What one plugin may ask for.

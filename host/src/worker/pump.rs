@@ -38,6 +38,9 @@ use crate::{
 /// How often a ring is looked at. Programs wake its reader only past a watermark, since waking costs the traced thread 16 µs.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often maps with stacks as keys are looked at, so that processes are noted while they live.
+const LOOK_AT_STACKS: Duration = Duration::from_millis(50);
+
 /// Records that are given up between two looks at commands.
 const GIVE_UP: usize = 65_536;
 
@@ -209,6 +212,7 @@ impl Pump {
             early,
             source,
             live: Some(Live { talk, process, due: None, excused: Duration::ZERO }),
+            look_at_stacks: answers.maps.have_stacks().then(Instant::now),
             answers,
             refused_stacks: false,
             memory,
@@ -315,6 +319,8 @@ struct State {
     source: Box<dyn Source>,
     live: Option<Live>,
     answers: Answers,
+    /// When maps with stacks as keys are looked at next, if there are any.
+    look_at_stacks: Option<Instant>,
     /// It was told that there are too many distinct stacks.
     refused_stacks: bool,
     memory: Memory,
@@ -346,6 +352,7 @@ impl State {
             self.listen();
             self.move_events();
             self.tick();
+            self.note_processes();
             self.check_deadlines();
             self.check_drained();
         }
@@ -366,6 +373,9 @@ impl State {
         }
         if self.phase == Phase::Running && self.live.is_some() {
             until = self.timers.iter().filter(|timer| !timer.queued).fold(until, |until, timer| until.min(timer.next));
+        }
+        if let Some(look) = self.look_at_stacks.filter(|_| self.phase == Phase::Running) {
+            until = until.min(look);
         }
         if let Some(due) = self.live.as_ref().and_then(|live| live.due) {
             until = until.min(due);
@@ -511,6 +521,16 @@ impl State {
         }
         if let Err(cause) = sent {
             self.fail(cause);
+        }
+    }
+
+    /// Notes the processes whose stacks are keys of maps, which are read later, perhaps when they are gone.
+    fn note_processes(&mut self) {
+        let now = Instant::now();
+        let due = self.look_at_stacks.is_some_and(|look| look <= now);
+        if due && self.phase == Phase::Running {
+            self.answers.maps.note_processes(&mut self.answers.names);
+            self.look_at_stacks = Some(now + LOOK_AT_STACKS);
         }
     }
 

@@ -16,8 +16,8 @@ impl Stack {
     }
 }
 
-/// The frames of stacks, the innermost first. Many at once are quicker than one after another. A process should be asked about while
-/// it lives: later on there may be addresses only.
+/// The frames of stacks, the innermost first. Many at once are quicker than one after another. Of a process that was gone before its
+/// stack was first seen, in an event or as a key of a map, there are addresses only.
 pub fn resolve(stacks: &[Stack]) -> Vec<Vec<Frame>> {
     let numbers: Vec<u64> = stacks.iter().map(|stack| stack.0).collect();
     stacks::resolve(&numbers)
