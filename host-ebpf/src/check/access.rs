@@ -155,6 +155,7 @@ impl Checker<'_> {
             }
             return Ok(StatementKind::Add { map: index, key, value });
         }
+        let combines = op.is_some() && !key.is_empty();
         let combined;
         let value = match op {
             None => value,
@@ -167,7 +168,12 @@ impl Checker<'_> {
         match self.expr(value, Half::Here)? {
             Typed::Int(value, typ) => {
                 self.assigned_int(index, map, typ, span)?;
-                Ok(StatementKind::Set { map: index, key, value })
+                Ok(match value {
+                    Value::Binary { op, signed, left, right } if combines && *left == Value::Element(index, key.clone()) => {
+                        StatementKind::Change { map: index, key, op, signed, value: *right }
+                    }
+                    value => StatementKind::Set { map: index, key, value },
+                })
             }
             Typed::Text(text, _) => self.set_text((index, map), key, text, value, span),
             Typed::Literal(bytes) => self.set_text((index, map), key, Text::Literal(bytes), value, span),

@@ -316,6 +316,14 @@ pub(crate) enum StatementKind {
         key: Key,
         value: Value,
     },
+    /// `@m[k] *= value`: the key is evaluated once.
+    Change {
+        map: usize,
+        key: Key,
+        op: BinaryOp,
+        signed: bool,
+        value: Value,
+    },
     /// One more value for an aggregation.
     Aggregate {
         map: usize,

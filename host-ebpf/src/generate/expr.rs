@@ -163,7 +163,7 @@ impl Generator<'_> {
     }
 
     /// r0 = r0 op r1
-    fn arithmetic(&mut self, op: BinaryOp, signed: bool, right: &Value) {
+    pub(super) fn arithmetic(&mut self, op: BinaryOp, signed: bool, right: &Value) {
         let alu = match op {
             BinaryOp::Divide | BinaryOp::Remainder if signed => return self.signed_division(op),
             BinaryOp::Add => Alu::Add,

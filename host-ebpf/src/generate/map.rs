@@ -12,6 +12,7 @@ use crate::{
     counters::Counter,
     output::{MapKind, MapRef, PluginMap},
     record::Slot,
+    syntax::ast::BinaryOp,
 };
 
 impl<'a> Generator<'a> {
@@ -155,6 +156,26 @@ impl<'a> Generator<'a> {
         self.asm.load(Width::W8, R1, FP, slot);
         self.asm.atomic_add(R0, 0, R1);
         self.end_of_insert(full);
+        self.give_back(size);
+        self.release(8);
+    }
+
+    /// Replaces the value by what the operator makes of it, 0 where there is none yet.
+    pub(super) fn change_element(&mut self, map: usize, key: &Key, (op, signed): (BinaryOp, bool), value: &Value) {
+        self.value(value);
+        let slot = self.allocate(8);
+        self.asm.store(Width::W8, FP, slot, R0);
+        let size = self.plugin_map(map).key_size;
+        let spot = self.build_key(map, key);
+        self.lookup_key(map, spot);
+        let none = self.asm.label();
+        self.asm.jump_if_imm(Cond::Eq, R0, 0, none);
+        self.asm.load(Width::W8, R0, R0, 0);
+        self.asm.place(none);
+        self.asm.load(Width::W8, R1, FP, slot);
+        self.arithmetic(op, signed, value);
+        self.asm.store(Width::W8, FP, slot, R0);
+        self.update(map, spot, Spot::stack(slot));
         self.give_back(size);
         self.release(8);
     }

@@ -64,6 +64,7 @@ impl Generator<'_> {
             StatementKind::Set { map, key, value } => self.set_element(*map, key, value),
             StatementKind::SetText { map, key, value } => self.set_text_element(*map, key, value),
             StatementKind::Add { map, key, value } => self.add_to_element(*map, key, value),
+            StatementKind::Change { map, key, op, signed, value } => self.change_element(*map, key, (*op, *signed), value),
             StatementKind::Aggregate { map, key, value, .. } => self.aggregate(*map, key, value),
             StatementKind::Delete { map, key } => self.delete_element(*map, key),
             StatementKind::Emit { stream, fields } => self.emit(stream, fields),
@@ -130,9 +131,9 @@ pub(super) fn needs_time(statements: &[Statement]) -> bool {
         StatementKind::Unroll(_, body) => needs_time(body),
         StatementKind::While { condition, body, .. } => condition.needs_time() || needs_time(body),
         StatementKind::For { from, to, body, .. } => from.needs_time() || to.needs_time() || needs_time(body),
-        StatementKind::Set { key, value, .. } | StatementKind::Add { key, value, .. } => {
-            value.needs_time() || key_needs_time(key)
-        }
+        StatementKind::Set { key, value, .. }
+        | StatementKind::Add { key, value, .. }
+        | StatementKind::Change { key, value, .. } => value.needs_time() || key_needs_time(key),
         StatementKind::Aggregate { key, value, series, .. } => *series || value.needs_time() || key_needs_time(key),
         StatementKind::SetText { key, value, .. } => value.needs_time() || key_needs_time(key),
         StatementKind::Delete { key, .. } => key_needs_time(key),

@@ -23,7 +23,6 @@ const MAP_LOOKUP_ELEM: u32 = 1;
 const MAP_UPDATE_ELEM: u32 = 2;
 const MAP_DELETE_ELEM: u32 = 3;
 const MAP_GET_NEXT_KEY: u32 = 4;
-const PROG_TEST_RUN: u32 = 10;
 
 /// What those on maps are asked with.
 #[repr(C)]
@@ -33,15 +32,6 @@ struct OfElement {
     key: u64,
     value: u64,
     flags: u64,
-}
-
-/// What PROG_TEST_RUN is asked with, to the end of what matters here.
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    program: u32,
-    returned: u32,
-    unused: [u32; 18],
 }
 
 /// The program of `begin` of one probe, and its plugin's maps.
@@ -100,10 +90,7 @@ impl Door {
 
     /// Runs the program once, on this thread.
     pub fn run(&self) {
-        let mut attr = TestRun { program: self.program.as_fd().as_raw_fd().cast_unsigned(), ..TestRun::default() };
-        // SAFETY: the command takes what is in `attr` and no pointers, which are null.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
-        assert_eq!(result, 0, "BPF_PROG_TEST_RUN: {}", io::Error::last_os_error());
+        self.program.run().expect("the kernel runs it");
     }
 
     /// What was emitted since the last call.

@@ -31,6 +31,23 @@ pub fn string(most: usize) -> impl Strategy<Value = String> + Clone {
         .prop_map(move |text| cut(&text, most))
 }
 
+/// The arguments of `lhist`: from, to, and the step.
+pub fn linear() -> impl Strategy<Value = (i64, i64, i64)> {
+    let step = prop_oneof![1_i64..20, (0_u32..53).prop_map(|bit| 1 << bit)];
+    (prop_oneof![-50_i64..50, integer().prop_map(u64::cast_signed)], step, 1_i64..30, 0_i64..20).prop_filter_map(
+        "it ends behind all integers",
+        |(from, step, buckets, more)| {
+            let to = step.checked_mul(buckets)?.checked_add(more % step)?.checked_add(from)?;
+            Some((from, to, step))
+        },
+    )
+}
+
+/// An expression of a few parts.
+pub fn small_expr() -> impl Strategy<Value = Expr> {
+    tree(4).prop_map(sound)
+}
+
 /// Inputs.
 pub fn inputs() -> impl Strategy<Value = Inputs> {
     let texts = [string(TEXT_CAPACITY), string(TEXT_CAPACITY)];
@@ -237,18 +254,19 @@ struct Around {
     leaves: bool,
     /// How often all that is around it repeats it at most.
     rounds: u64,
+    /// There is a loop around it whose end the compiler does not know: no blocks are in that.
+    open: bool,
 }
 
-/// The verifier follows every round of every loop: no more of them than this.
-const MAX_ROUNDS: u64 = 300;
-/// And after each way out of a loop whose end it does not know, it follows what comes then.
-const MAX_OPEN: usize = 1;
+/// The verifier follows every round of every loop, and after a loop whose end it does not know, each way out of it: no more rounds
+/// than these.
+const MAX_ROUNDS: u64 = 24;
 
 /// Statements that compile.
 pub fn statements() -> impl Strategy<Value = Vec<Statement>> {
     vec(statement(3), 1..8).prop_map(|statements| {
-        let mut open = 0;
-        sound_block(statements, Around { counters: 0, leaves: false, rounds: 1 }, &mut open)
+        let mut open = false;
+        sound_block(statements, Around { counters: 0, leaves: false, rounds: 1, open: false }, &mut open)
     })
 }
 
@@ -276,31 +294,30 @@ fn statement(depth: u32) -> BoxedStrategy<Statement> {
     ];
     leaf.prop_recursive(depth, 12, 4, move |inner| {
         let block = || vec(inner.clone(), 0..4);
-        let bound = prop_oneof![3 => (-2_i64..6).prop_map(Bound::Constant), 1 => (0..INTEGERS).prop_map(Bound::Variable)];
+        let bound = prop_oneof![6 => (-2_i64..6).prop_map(Bound::Constant), 1 => (0..INTEGERS).prop_map(Bound::Variable)];
         prop_oneof![
-            3 => (value(), block(), block()).prop_map(|(condition, then, otherwise)| Statement::If(condition, then, otherwise)),
+            6 => (value(), block(), block()).prop_map(|(condition, then, otherwise)| Statement::If(condition, then, otherwise)),
             1 => (value(), block()).prop_map(|(condition, body)| Statement::While(condition, body)),
-            2 => (-2_i64..3, bound, block()).prop_map(|(from, to, body)| Statement::For(from, to, body)),
-            1 => (1_u8..4, block()).prop_map(|(times, body)| Statement::Unroll(times, body)),
+            4 => (-2_i64..3, bound, block()).prop_map(|(from, to, body)| Statement::For(from, to, body)),
+            2 => (1_u8..4, block()).prop_map(|(times, body)| Statement::Unroll(times, body)),
         ]
     })
     .boxed()
 }
 
-/// `open` is the number of loops so far whose end the compiler does not know.
-fn sound_block(statements: Vec<Statement>, around: Around, open: &mut usize) -> Vec<Statement> {
+/// `open` tells that there was a loop whose end the compiler does not know: one is enough.
+fn sound_block(statements: Vec<Statement>, around: Around, open: &mut bool) -> Vec<Statement> {
     statements.into_iter().filter_map(|statement| sound_statement(statement, around, open)).collect()
 }
 
 /// The same, or nothing where it can't stand.
-fn sound_statement(statement: Statement, around: Around, open: &mut usize) -> Option<Statement> {
+fn sound_statement(statement: Statement, around: Around, open: &mut bool) -> Option<Statement> {
     let expr = |expr: Expr| sound(counting(expr, around.counters));
     let place = |place: Place| sound_place(Place { number: Box::new(counting(*place.number, around.counters)), ..place });
     let target = |target: Target| match target {
         Target::Element(element) => Target::Element(place(element)),
         other => other,
     };
-    let repeated = |times: u64| Around { rounds: around.rounds * times, ..around };
     Some(match statement {
         Statement::Assign(to, op, value) => {
             let mut value = expr(value);
@@ -310,7 +327,6 @@ fn sound_statement(statement: Statement, around: Around, open: &mut usize) -> Op
                 (Some(Binary::ShiftLeft | Binary::ShiftRight), Some(n)) if n > 63 => value = Expr::Literal(n % 64),
                 _ => {}
             }
-            let op = op.filter(|op| !matches!(to, Target::Element(_)) || matches!(op, Binary::Add | Binary::Subtract));
             Statement::Assign(target(to), op, value)
         }
         Statement::Step(to, up) => Statement::Step(target(to), up),
@@ -318,30 +334,32 @@ fn sound_statement(statement: Statement, around: Around, open: &mut usize) -> Op
         Statement::TextInput(n, text) => Statement::TextInput(n, sound_side(text)),
         Statement::Delete(element) => Statement::Delete(place(element)),
         Statement::Emit(value) => Statement::Emit(expr(value)),
+        Statement::If(..) | Statement::While(..) | Statement::For(..) | Statement::Unroll(..) if around.open => return None,
         Statement::If(condition, then, otherwise) => {
             Statement::If(expr(condition), sound_block(then, around, open), sound_block(otherwise, around, open))
         }
+        Statement::While(..) | Statement::For(_, Bound::Variable(_), _) if *open || around.rounds > 1 => return None,
         Statement::While(condition, body) => {
-            let inner = repeated(128);
-            *open += 1;
-            if inner.rounds > MAX_ROUNDS || *open > MAX_OPEN {
-                return None;
-            }
-            Statement::While(expr(condition), sound_block(body, Around { leaves: true, ..inner }, open))
+            *open = true;
+            Statement::While(expr(condition), sound_block(body, Around { leaves: true, open: true, ..around }, open))
         }
         Statement::For(from, to, body) => {
-            let inner = repeated(match to {
-                Bound::Constant(to) => to.abs_diff(from).max(1),
-                Bound::Variable(_) => 128,
-            });
-            *open += usize::from(matches!(to, Bound::Variable(_)));
-            if inner.rounds > MAX_ROUNDS || *open > MAX_OPEN {
+            let inner = Around { leaves: true, counters: around.counters + 1, ..around };
+            let inner = match to {
+                Bound::Constant(to) => Around { rounds: around.rounds * to.abs_diff(from).max(1), ..inner },
+                Bound::Variable(_) => {
+                    *open = true;
+                    Around { open: true, ..inner }
+                }
+            };
+            if inner.rounds > MAX_ROUNDS {
                 return None;
             }
-            Statement::For(from, to, sound_block(body, Around { leaves: true, counters: around.counters + 1, ..inner }, open))
+            Statement::For(from, to, sound_block(body, inner, open))
         }
         Statement::Unroll(times, body) => {
-            Statement::Unroll(times, sound_block(body, Around { leaves: false, ..repeated(times.into()) }, open))
+            let inner = Around { leaves: false, rounds: around.rounds * u64::from(times), ..around };
+            Statement::Unroll(times, sound_block(body, inner, open))
         }
         Statement::Break | Statement::Continue if !around.leaves => return None,
         other => other,

@@ -241,7 +241,7 @@ impl<'a> Evaluation<'a> {
                 let decides = *op == Binary::Or;
                 let left = self.expr(left).bits != 0;
                 let truth = if left == decides { left } else { self.expr(right).bits != 0 };
-                Value { literal: is_literal(expr), ..Value::truth(truth) }
+                Value::truth(truth)
             }
             Expr::Binary(op, left, right) => {
                 let (left, right) = (self.expr(left), self.expr(right));
@@ -326,12 +326,11 @@ fn cast(to: usize, value: Value) -> Value {
 
 fn unary(op: Unary, value: Value) -> Value {
     let literal = value.literal;
-    let result = match op {
-        Unary::Negate => Value::new(0_u64.wrapping_sub(value.bits), 8, true),
-        Unary::Complement => Value::new(u64::MAX - value.bits, 8, value.signed || literal),
+    match op {
+        Unary::Negate => Value { literal, ..Value::new(0_u64.wrapping_sub(value.bits), 8, true) },
+        Unary::Complement => Value { literal, ..Value::new(u64::MAX - value.bits, 8, value.signed || literal) },
         Unary::Not => Value::truth(value.bits == 0),
-    };
-    Value { literal, ..result }
+    }
 }
 
 /// Whether an operation on both is signed.
@@ -380,17 +379,6 @@ fn binary(op: Binary, left: Value, right: Value) -> Value {
     Value { literal: left.literal && right.literal, ..result }
 }
 
-fn is_literal(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(_) | Expr::SizeOf(_) => true,
-        Expr::Unary(_, operand) => is_literal(operand),
-        Expr::Binary(_, left, right) => is_literal(left) && is_literal(right),
-        // One byte has nothing to swap.
-        Expr::Swap(operand) => is_literal(operand) && size(operand) == 1,
-        _ => false,
-    }
-}
-
 /// Of an expression that reads nothing.
 fn size(expr: &Expr) -> u8 {
     Evaluation::new(&Inputs::default()).expr(expr).size
@@ -424,4 +412,22 @@ fn side_capacity(side: &Side) -> usize {
         Side::Fixed(string) => string.len().max(1),
         Side::Text(text) => capacity(text),
     }
+}
+
+/// The bucket of a value by powers of two, each in 2^`bits` parts: so many lower edges of buckets are not above it.
+pub fn log2_bucket(value: i64, bits: u8) -> u64 {
+    let parts = 1_i128 << bits;
+    let small = 0..parts;
+    let large = (u32::from(bits)..63).flat_map(|log| (0..parts).map(move |part| (1 << log) + (part << log) / parts));
+    count_edges(small.chain(large), value)
+}
+
+/// The bucket of a value in steps, with one below and one above them.
+pub fn linear_bucket(value: i64, (from, to, step): (i64, i64, i64)) -> u64 {
+    let steps = (0..).map(|n| i128::from(from) + n * i128::from(step)).take_while(|edge| *edge < to.into());
+    count_edges(steps.chain([to.into()]), value)
+}
+
+fn count_edges(edges: impl Iterator<Item = i128>, value: i64) -> u64 {
+    edges.filter(|edge| *edge <= value.into()).count() as u64
 }

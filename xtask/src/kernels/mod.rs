@@ -31,7 +31,7 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 2] = ["language", "tools"];
+const TESTS: [&str; 4] = ["language", "kinds", "tools", "oracle"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 3] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language"];
 /// Where the machines have the list of the tests' executables.
