@@ -113,10 +113,13 @@ extern "C" fn workload_double(n: u64) -> u64 {
     std::hint::black_box(n) * 2
 }
 
-// A counter of those who listen, as `<sys/sdt.h>` makes it.
+// A counter of those who listen, as `<sys/sdt.h>` makes it, but on a page of its own: a page of the file that belongs to two segments
+// is mapped twice, and the kernel counts in the first that can be written (find_ref_ctr_vma(), kernel/events/uprobes.c), which is
+// the wrong one as long as a process is stopped before the dynamic linker has run.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .probes, \"awR\", @progbits",
+    ".balign 4096",
     ".globl workload_marker_semaphore",
     "workload_marker_semaphore: .2byte 0",
     ".popsection",
