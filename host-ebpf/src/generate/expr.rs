@@ -186,24 +186,21 @@ impl Generator<'_> {
     }
 
     /// Only new kernels divide with sign (6.6): divide the magnitudes, then put the sign back. By zero: 0, and the remainder is
-    /// the dividend, as for the unsigned instructions.
+    /// the dividend, as for the unsigned instructions. Without jumps: in a loop the verifier would follow each way through it.
     fn signed_division(&mut self, op: BinaryOp) {
-        let (left, right, end) = (self.asm.label(), self.asm.label(), self.asm.label());
-        self.asm.set(R2, 0);
-        self.asm.jump_if_imm(Cond::SignedGe, R0, 0, left);
-        self.asm.negate(R0);
-        self.asm.set(R2, 1);
-        self.asm.place(left);
-        self.asm.jump_if_imm(Cond::SignedGe, R1, 0, right);
-        self.asm.negate(R1);
-        if op == BinaryOp::Divide {
-            self.asm.alu_imm(Alu::Xor, R2, 1);
+        // A mask of the sign, by which `(x ^ mask) - mask` is the magnitude and takes it back.
+        for (operand, mask) in [(R0, R2), (R1, R3)] {
+            self.asm.mov(mask, operand);
+            self.asm.alu_imm(Alu::Arsh, mask, 63);
+            self.asm.alu(Alu::Xor, operand, mask);
+            self.asm.alu(Alu::Sub, operand, mask);
         }
-        self.asm.place(right);
+        if op == BinaryOp::Divide {
+            self.asm.alu(Alu::Xor, R2, R3);
+        }
         self.asm.alu(if op == BinaryOp::Divide { Alu::Div } else { Alu::Mod }, R0, R1);
-        self.asm.jump_if_imm(Cond::Eq, R2, 0, end);
-        self.asm.negate(R0);
-        self.asm.place(end);
+        self.asm.alu(Alu::Xor, R0, R2);
+        self.asm.alu(Alu::Sub, R0, R2);
     }
 
     /// Any register: a value that takes no helper and no other register.
