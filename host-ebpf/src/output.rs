@@ -186,7 +186,7 @@ pub enum MapRef {
     Span(usize),
     /// A map that probes name, `@name`, by its position in [`Compiled::plugin_maps`].
     Plugin(usize),
-    /// Room for what does not fit onto the stack: [`crate::scratch`].
+    /// Room for what does not fit onto the stack; per CPU, claimed by its first word.
     Scratch,
 }
 

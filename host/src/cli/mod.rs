@@ -177,7 +177,7 @@ pub struct Probes {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(after_help = EXIT_CODES)]
 pub struct Trace {
-    /// The program, as in 'tracepoint:sched:sched_switch { @[comm] = count(); }', or a file that has it, or `-`; behind it
+    /// The program, as in 'tracepoint:sched:sched_switch { @ = count(); }', or a file that has it, or `-`; behind it
     /// the program's parameters $1, $2 and so on.
     #[arg(value_name = "PROGRAM|FILE", required_unless_present = "program")]
     pub words: Vec<String>,

@@ -4,7 +4,7 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// Distinct stacks of a plugin. Past that, and past [`MAX_FRAMES`], new ones are all the number 0.
+/// Distinct stacks of a plugin. Past that, and past so many frames in all, new ones are all the number 0.
 pub const MAX_STACKS: usize = 65_536;
 
 /// Addresses of all distinct stacks together: 32 MiB.

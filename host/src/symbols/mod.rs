@@ -65,7 +65,7 @@ pub struct Frame {
     /// How far from the function's start, bytes; 0 for functions that are inlined. Without a function, how far from the start of the
     /// file that is mapped, if there is one.
     pub offset: u64,
-    /// The file as the process names it, or "[vdso]" and such; of the kernel, the module as "\[ext4\]", and `None` for the kernel
+    /// The file as the process names it, or `[vdso]` and such; of the kernel, the module as `[ext4]`, and `None` for the kernel
     /// itself.
     pub module: Option<String>,
     /// The source file.
