@@ -180,7 +180,7 @@ fn scope_is_the_command() {
     let Some(_lock) = lock() else { return };
     let probes = [("ppid", "tracepoint:syscalls:sys_enter_getppid", None, "emit calls { pid }")];
     let bundle = Bundle::new(&manifest(&[adhoc("all", "1MiB", &probes)]));
-    let mut noise = std::process::Command::new(workload()).args(["getppid", "4000000"]).spawn().unwrap();
+    let mut noise = std::process::Command::new(workload()).args(["getppid", "4000000000"]).spawn().unwrap();
     let outcome = bundle.run(&["--", workload().to_str().unwrap(), "forks", "50"]);
     outcome.good();
     // Each child makes one call.
