@@ -71,8 +71,8 @@ fn profile() {
     let Some(_lock) = lock() else { return };
     let traced = trace("profile:hz:200", "emit samples { pid }", &["spins", "50"], &["spins", "500"]);
     let probe = &traced.probes[0];
-    // The machine may have others to run, too.
-    assert!((20..=101).contains(&probe.hits), "{probe:?}");
+    // The machine may have others to run, too, and one that is emulated takes longer for the end.
+    assert!((20..=200).contains(&probe.hits), "{probe:?}");
     assert_eq!(probe.hits_closed, 0, "time was counted before the opening");
 }
 
