@@ -82,7 +82,8 @@ fn interval() {
     let Some(_lock) = lock() else { return };
     let traced = trace("interval:ms:20", "emit ticks { nsecs }", &["idle", "1", "1"], &["idle", "1", "1"]);
     let probe = &traced.probes[0];
-    assert!((40..=52).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
+    // What is emulated takes longer for the second and for the close.
+    assert!((40..=75).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
 }
 
 /// The host's own moments come once each, before and after everything else.
