@@ -37,10 +37,8 @@ pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> R
     }
     match unit.check(specs, &mut parsed, kernel) {
         Ok(checked) if errors.is_empty() => {
-            for (index, bodies) in checked {
-                let spec = &specs[index];
-                let Some(probe) = parsed.iter().find(|probe| probe.index == index) else { continue };
-                if let Err(error) = unit.add(spec, probe, bodies) {
+            for (probe, bodies) in parsed.iter().zip(checked) {
+                if let Err(error) = unit.add(&specs[probe.index], probe, bodies) {
                     errors.push(error);
                 }
             }
@@ -101,14 +99,9 @@ impl Unit {
         Ok(Parsed { index, when, body, targets, span })
     }
 
-    /// Checks all probes until they agree about the maps. An error counts only once nothing more is learnt: a map may have been read
+    /// Checks all probes until they agree about the maps: the bodies of each. An error counts only once nothing more is learnt: a map may have been read
     /// before the probe that assigns it was seen.
-    fn check(
-        &mut self,
-        specs: &[ProbeSpec],
-        parsed: &mut [Parsed],
-        kernel: &dyn Kernel,
-    ) -> Result<Vec<(usize, Bodies)>, Vec<Diagnostic>> {
+    fn check(&mut self, specs: &[ProbeSpec], parsed: &mut [Parsed], kernel: &dyn Kernel) -> Result<Vec<Bodies>, Vec<Diagnostic>> {
         let mut pass = 0;
         loop {
             self.maps.begin();
@@ -133,7 +126,7 @@ impl Unit {
                 }
                 let mut number = 0..;
                 probe.targets.retain(|_| number.next().is_none_or(|number| !lacking.contains(&number)));
-                checked.push((probe.index, bodies));
+                checked.push(bodies);
             }
             pass += 1;
             if !self.maps.unsettled() || pass == MAX_PASSES {
@@ -191,15 +184,8 @@ impl Unit {
                     targets.extend(found.map(|target| (i, target)));
                 }
                 Err(error) => {
-                    let error = Diagnostic {
-                        probe: spec.name.clone(),
-                        part: Part::Attach(i),
-                        source_text: text.clone(),
-                        span: error.span,
-                        message: error.message,
-                        help: error.help,
-                        missing: error.missing,
-                    };
+                    let at = Diagnostic::new(spec, Part::Attach(i), error.span, error.message);
+                    let error = Diagnostic { help: error.help, missing: error.missing, ..at };
                     if !(error.missing && spec.optional) {
                         return Err(error);
                     }
@@ -208,12 +194,7 @@ impl Unit {
             }
             if targets.len() > options.max_targets {
                 let message = format!("the probe has more than {} attach points", options.max_targets);
-                return Err(Diagnostic {
-                    part: Part::Attach(i),
-                    source_text: text.clone(),
-                    span: 0..text.len(),
-                    ..name_error(spec, message)
-                });
+                return Err(Diagnostic::new(spec, Part::Attach(i), 0..text.len(), message));
             }
         }
         Ok(targets)
@@ -322,35 +303,15 @@ fn check_name(spec: &ProbeSpec, seen: &mut HashSet<String>) -> Result<(), Diagno
 }
 
 fn name_error(spec: &ProbeSpec, message: impl Into<String>) -> Diagnostic {
-    Diagnostic {
-        probe: spec.name.clone(),
-        part: Part::Name,
-        source_text: spec.name.clone(),
-        span: 0..spec.name.len(),
-        message: message.into(),
-        help: None,
-        missing: false,
-    }
+    Diagnostic::new(spec, Part::Name, 0..spec.name.len(), message)
 }
 
 fn body_error(spec: &ProbeSpec, message: String) -> Diagnostic {
-    Diagnostic { part: Part::Body, source_text: spec.body.clone(), span: 0..spec.body.len(), ..name_error(spec, message) }
+    Diagnostic::new(spec, Part::Body, 0..spec.body.len(), message)
 }
 
 fn syntax_error(spec: &ProbeSpec, part: Part, error: SyntaxError) -> Diagnostic {
-    let source_text = match part {
-        Part::When => spec.when.clone().unwrap_or_default(),
-        _ => spec.body.clone(),
-    };
-    Diagnostic {
-        probe: spec.name.clone(),
-        part,
-        source_text,
-        span: error.span,
-        message: error.message,
-        help: error.help,
-        missing: false,
-    }
+    Diagnostic { help: error.help, ..Diagnostic::new(spec, part, error.span, error.message) }
 }
 
 fn unplanned(spec: &ProbeSpec, error: Unplanned) -> Diagnostic {

@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use crate::spec::ProbeSpec;
+
 /// The part of a probe spec that an error is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -43,6 +45,21 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// This kernel lacks what the probe names; an optional probe may go without.
     pub missing: bool,
+}
+
+impl Diagnostic {
+    /// Of those bytes of a part of a spec, without a way out.
+    pub(crate) fn new(spec: &ProbeSpec, part: Part, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            probe: spec.name.clone(),
+            part,
+            source_text: spec.text(part).to_owned(),
+            span,
+            message: message.into(),
+            help: None,
+            missing: false,
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -28,9 +28,6 @@ const KINDS: [(&str, Declared); 4] = [
     ("percpulruhash", Declared::LruHash),
 ];
 
-/// What aggregates: `@m = NAME(...)`.
-pub(super) const AGGREGATIONS: [&str; 9] = ["count", "sum", "min", "max", "avg", "stats", "hist", "lhist", "tseries"];
-
 /// What a time series keeps of each interval.
 const SERIES: [(&str, SeriesOf); 5] =
     [("last", SeriesOf::Last), ("sum", SeriesOf::Sum), ("avg", SeriesOf::Avg), ("min", SeriesOf::Min), ("max", SeriesOf::Max)];
@@ -41,8 +38,8 @@ const MAX_INTERVALS: u32 = 1_000;
 /// The most buckets that a linear histogram can have, as in bpftrace.
 const MAX_LINEAR_BUCKETS: u32 = 1002;
 
-/// How each aggregation is written.
-const USAGES: [(&str, &str); 9] = [
+/// What aggregates, `@m = NAME(...)`, and how each is written.
+const AGGREGATIONS: [(&str, &str); 9] = [
     ("count", "count()"),
     ("sum", "sum(x)"),
     ("min", "min(x)"),
@@ -53,6 +50,11 @@ const USAGES: [(&str, &str); 9] = [
     ("lhist", "lhist(x, MIN, MAX, STEP)"),
     ("tseries", "tseries(x, INTERVAL, INTERVALS), tseries(x, 1s, 60, \"avg\")"),
 ];
+
+/// The names of the aggregations.
+pub(super) fn aggregations() -> impl Iterator<Item = &'static str> {
+    AGGREGATIONS.iter().map(|(name, _)| *name)
+}
 
 impl Checker<'_> {
     fn here_use(&self, span: &Range<usize>) -> Use {
@@ -141,7 +143,7 @@ impl Checker<'_> {
         span: &Range<usize>,
     ) -> Result<StatementKind> {
         if let (None, ExprKind::Call(function, arguments)) = (op, &value.kind)
-            && AGGREGATIONS.contains(&function.name.as_str())
+            && aggregations().any(|name| name == function.name)
         {
             return self.aggregate(map, function, arguments, &value.span, span);
         }
@@ -199,7 +201,7 @@ impl Checker<'_> {
     ) -> Result<StatementKind> {
         let text = self.short(text, &value.span)?;
         let here = self.here_use(span);
-        if !self.maps.value(index, ValueType::Text(text.capacity()), || here) {
+        if !self.maps.value(index, ValueType::Text(text.capacity()), here) {
             return Err(self.other_value(index, map, "text", "an integer"));
         }
         Ok(StatementKind::SetText { map: index, key, value: text })
@@ -208,7 +210,7 @@ impl Checker<'_> {
     fn assigned_int(&mut self, index: usize, map: &MapAccess, typ: IntType, span: &Range<usize>) -> Result<()> {
         let typ = IntType { int: Int { size: 8, ..typ.int }, ..typ };
         let here = self.here_use(span);
-        let fits = self.maps.value(index, ValueType::Int(typ), || here);
+        let fits = self.maps.value(index, ValueType::Int(typ), here);
         if fits { Ok(()) } else { Err(self.other_value(index, map, "an integer", "text")) }
     }
 
@@ -231,7 +233,7 @@ impl Checker<'_> {
     ) -> Result<StatementKind> {
         let (index, key) = self.element(map)?;
         let name = function.name.as_str();
-        let usage = USAGES.iter().find(|(known, _)| *known == name).map_or("", |(_, usage)| usage);
+        let usage = AGGREGATIONS.iter().find(|(known, _)| *known == name).map_or("", |(_, usage)| usage);
         let usage = format!("it is written {usage}");
         let fits = match name {
             "count" => arguments.is_empty(),

@@ -275,7 +275,7 @@ impl Checker<'_> {
             format!("did you mean `args.{name}`?")
         } else if functions::names().any(|f| f == name) {
             format!("it is a function: `{name}(...)`")
-        } else if super::access::AGGREGATIONS.contains(&name) {
+        } else if super::access::aggregations().any(|known| known == name) {
             format!("it is assigned to a map: `@m = {name}(...)`")
         } else if self.types().find_type(&format!("struct {name}")).is_some() {
             format!("did you mean `struct {name}`?")

@@ -147,21 +147,15 @@ impl Maps {
         let errors = unknown.filter_map(|map| {
             let first = map.unknown.as_ref()?;
             let spec = specs.iter().find(|spec| spec.name == first.probe)?;
-            Some(Diagnostic {
-                probe: first.probe.clone(),
-                part: first.part,
-                source_text: spec.text(first.part).to_owned(),
-                span: first.span.clone(),
-                message: format!("no probe gives `@{}` a value", map.name),
-                help: Some(match suggest(&map.name, self.all.iter().filter(has_value).map(|other| other.name.as_str())) {
-                    Some(like) => format!("did you mean `@{like}`?"),
-                    None if map.keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) => {
-                        format!("assign it somewhere, or, if the plugin writes it, declare it: `let @{} = hash(1000);`", map.name)
-                    }
-                    None => format!("assign it somewhere: `@{} = ...;`", map.name),
-                }),
-                missing: false,
-            })
+            let help = match suggest(&map.name, self.all.iter().filter(has_value).map(|other| other.name.as_str())) {
+                Some(like) => format!("did you mean `@{like}`?"),
+                None if map.keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) => {
+                    format!("assign it somewhere, or, if the plugin writes it, declare it: `let @{} = hash(1000);`", map.name)
+                }
+                None => format!("assign it somewhere: `@{} = ...;`", map.name),
+            };
+            let message = format!("no probe gives `@{}` a value", map.name);
+            Some(Diagnostic { help: Some(help), ..Diagnostic::new(spec, first.part, first.span.clone(), message) })
         });
         errors.collect()
     }
@@ -222,11 +216,9 @@ impl Maps {
     }
 
     /// Another assigned value; whether it fits.
-    pub(super) fn value(&mut self, map: usize, value: ValueType, here: impl FnOnce() -> Use) -> bool {
+    pub(super) fn value(&mut self, map: usize, value: ValueType, here: Use) -> bool {
         let known = &mut self.all[map];
-        if known.valued.is_none() {
-            known.valued = Some(here());
-        }
+        known.valued.get_or_insert(here);
         match (&mut known.value, value) {
             (Some(ValueType::Int(ours)), ValueType::Int(theirs)) => {
                 // The first that is no mere number says what it is.

@@ -63,7 +63,7 @@ const MAX_UNROLL: u64 = 100;
 /// The names that an expression can begin with.
 #[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    builtins::names().chain(functions::names()).chain(access::AGGREGATIONS)
+    builtins::names().chain(functions::names()).chain(access::aggregations())
 }
 
 /// A probe's syntax trees.
@@ -182,12 +182,8 @@ enum Half {
 type Result<T, E = Diagnostic> = std::result::Result<T, E>;
 
 impl<'a> Checker<'a> {
-    fn source_text(&self) -> &str {
-        self.spec.text(self.part)
-    }
-
     fn text(&self, span: &Range<usize>) -> &str {
-        self.source_text().get(span.clone()).unwrap_or_default()
+        self.spec.text(self.part).get(span.clone()).unwrap_or_default()
     }
 
     fn types(&self) -> Types<'a> {
@@ -195,15 +191,7 @@ impl<'a> Checker<'a> {
     }
 
     fn error(&self, span: &Range<usize>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            probe: self.spec.name.clone(),
-            part: self.part,
-            source_text: self.source_text().to_owned(),
-            span: span.clone(),
-            message: message.into(),
-            help: None,
-            missing: false,
-        }
+        Diagnostic::new(self.spec, self.part, span.clone(), message)
     }
 
     fn error_help(&self, span: &Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {

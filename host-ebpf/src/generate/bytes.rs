@@ -20,48 +20,45 @@ impl Generator<'_> {
         let data = at.at(LENGTH_HEADER);
         let length = bytes.length();
         self.zero(data, length / 8 * 8, capacity.next_multiple_of(8));
-        match bytes {
-            Bytes::Int { value, length } => {
+        let helper = match bytes {
+            Bytes::Int { value, .. } => {
                 self.value(value);
-                self.put(Width::of(*length as u8), data);
-                self.asm.set(R0, (*length).into());
-                self.put(Width::W8, at);
+                self.put(Width::of(length as u8), data);
+                return self.put_length(at, length);
             }
-            Bytes::Memory { .. } | Bytes::Context { .. } => {
-                let fault = self.asm.label();
-                let space = match bytes {
-                    Bytes::Memory { address, space, .. } => {
-                        self.value(address);
-                        self.asm.mov(R3, R0);
-                        *space
-                    }
-                    Bytes::Context { offset, .. } => {
-                        self.asm.mov(R3, R6);
-                        self.asm.alu_imm(Alu::Add, R3, *offset as i32);
-                        Space::Kernel
-                    }
-                    Bytes::Int { .. } => return,
-                };
-                self.address(R1, data);
-                self.asm.set(R2, length.into());
-                self.asm.call(match space {
+            Bytes::Memory { address, space, .. } => {
+                self.value(address);
+                self.asm.mov(R3, R0);
+                match space {
                     Space::User => BPF_FUNC_probe_read_user,
                     Space::Kernel => BPF_FUNC_probe_read_kernel,
-                });
-                let done = self.asm.label();
-                self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
-                self.asm.set(R0, length.into());
-                self.put(Width::W8, at);
-                self.asm.jump(done);
-                self.asm.place(fault);
-                // The helper has zeroed what it was to write.
-                self.mark(record::ABSENT, field);
-                self.bump(Counter::ReadFault);
-                self.asm.set(R0, 0);
-                self.put(Width::W8, at);
-                self.asm.place(done);
+                }
             }
-        }
+            Bytes::Context { offset, .. } => {
+                self.asm.mov(R3, R6);
+                self.asm.alu_imm(Alu::Add, R3, *offset as i32);
+                BPF_FUNC_probe_read_kernel
+            }
+        };
+        let (fault, done) = (self.asm.label(), self.asm.label());
+        self.address(R1, data);
+        self.asm.set(R2, length.into());
+        self.asm.call(helper);
+        self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
+        self.put_length(at, length);
+        self.asm.jump(done);
+        self.asm.place(fault);
+        // The helper has zeroed what it was to write.
+        self.mark(record::ABSENT, field);
+        self.bump(Counter::ReadFault);
+        self.put_length(at, 0);
+        self.asm.place(done);
+    }
+
+    /// The header of bytes.
+    fn put_length(&mut self, at: Spot, length: u32) {
+        self.asm.set(R0, length.into());
+        self.put(Width::W8, at);
     }
 
     /// Writes a call stack to where there is room for so many frames ([`record::Slot::Stack`]).

@@ -9,17 +9,15 @@ use crate::{
     attach::Place,
     check::ir::{Access, MemoryField, Value},
     counters::Counter,
-    kernel::btf::Int,
 };
 
 impl Generator<'_> {
     /// r0: the integer; 0 if it could not be read, which is counted and noted.
     pub(super) fn memory_field(&mut self, field: &MemoryField) {
         match field.access {
-            // A typed pointer is no number: the verifier allows no arithmetic with it. Read as one it is.
-            Access::Typed if field.pointer => self.by_helper(field),
-            Access::Typed => self.direct(field),
-            Access::Kernel | Access::User => self.by_helper(field),
+            // A typed pointer is no number: the verifier allows no arithmetic with it. Read by a helper it is one.
+            Access::Typed if !field.pointer => self.direct(field),
+            _ => self.by_helper(field),
         }
         if let Some((shift, width)) = field.bits {
             let above = 64 - (shift + width) as i32;
@@ -74,7 +72,7 @@ impl Generator<'_> {
         self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
         self.asm.load(Width::of(field.int.size), R0, FP, copy);
         if field.int.signed {
-            self.convert(Int { signed: true, ..field.int }, R0);
+            self.convert(field.int, R0);
         }
         self.asm.jump(done);
         self.asm.place(fault);

@@ -3,6 +3,8 @@
 //! An entry of another generation, or none, makes the exit `unpaired` (G4): a call that was entered before the gate opened, or
 //! before a pause, or that never was, such as a clone's return in the child.
 
+use std::mem::offset_of;
+
 use aya_obj::generated::{
     BPF_ANY,
     bpf_func_id::{BPF_FUNC_map_delete_elem, BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem},
@@ -14,15 +16,15 @@ use crate::{
     check::ir::{Save, TaskField, Value},
     counters::Counter,
     gate,
-    output::MapRef,
+    output::{MapRef, SpanEntry},
     plan::SpanPlan,
 };
 
-/// The offsets in [`crate::output::SpanEntry`].
-const GENERATION: i16 = 0;
-const TIME: i16 = 8;
-const THREAD: i16 = 16;
-const SAVED: i16 = 24;
+/// The offsets in [`SpanEntry`], and of what follows it.
+const GENERATION: i16 = offset_of!(SpanEntry, generation) as i16;
+const TIME: i16 = offset_of!(SpanEntry, time) as i16;
+const THREAD: i16 = offset_of!(SpanEntry, thread) as i16;
+const SAVED: i16 = size_of::<SpanEntry>() as i16;
 
 impl Generator<'_> {
     /// `dst`: the plugin's generation; 0 in a run without a gate, which has but one.

@@ -34,13 +34,8 @@ impl Generator<'_> {
                 let ended = !bytes.len().is_multiple_of(8);
                 self.zero(at, written, end.max(if ended { written } else { written + 8 }));
             }
-            Text::Variable { index, keep } => {
-                let slot = self.variable(*index);
-                self.copy(at, FP, slot, text_room(*keep));
-                self.zero(at, text_room(*keep), end);
-            }
-            Text::Saved { index, keep } => {
-                let slot = self.saved(*index);
+            Text::Variable { index, keep } | Text::Saved { index, keep } => {
+                let slot = if let Text::Variable { .. } = text { self.variable(*index) } else { self.saved(*index) };
                 self.copy(at, FP, slot, text_room(*keep));
                 self.zero(at, text_room(*keep), end);
             }
