@@ -2,6 +2,9 @@
 //!
 //! Programs only ever add to a word, or raise it; a new element is all zero. So no update is lost, whoever comes first.
 
+/// The names of the aggregations, as the language spells them: those of [`Content::name`].
+pub const NAMES: [&str; 9] = ["count", "sum", "min", "max", "avg", "stats", "hist", "lhist", "tseries"];
+
 /// What a map's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Content {

@@ -131,7 +131,7 @@ pub fn check(kernel: &RunningKernel, directory: &Path) -> Column {
     files.push(specs::reference());
     let fates: Vec<Vec<Fate>> =
         files.iter().map(|file| file.cases.iter().map(|case| case_fate(kernel, file, case, &mut column)).collect()).collect();
-    // The order of the table. Other groups of rows, of what else kernels differ in, come in here.
+    // The order of the table.
     let rows = [kinds(&files, &fates), by_file(&files, &fates)];
     column.rows = rows.into_iter().flatten().collect();
     column

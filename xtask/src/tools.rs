@@ -73,16 +73,18 @@ fn environment(place: &Place, root: &Path) -> Result<()> {
 }
 
 /// The program that runs other kernels.
-pub(crate) fn qemu(place: &Place) -> Result<String> {
-    let qemu = "qemu-system-x86_64";
-    let Err(error) = output(command(qemu, &place.root).arg("--version")) else { return Ok(qemu.to_owned()) };
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
+/// Has it there.
+pub(crate) fn qemu(place: &Place) -> Result<()> {
+    let Err(error) = output(command(QEMU, &place.root).arg("--version")) else { return Ok(()) };
     let package = "qemu-system-x86";
     if !Path::new(APT).exists() || !is_root() {
-        return Err(error).with_context(|| format!("{qemu} is missing: `sudo apt-get install {package}`"));
+        return Err(error).with_context(|| format!("{QEMU} is missing: `sudo apt-get install {package}`"));
     }
     install(&["--no-install-recommends", package])?;
-    output(command(qemu, &place.root).arg("--version"))?;
-    Ok(qemu.to_owned())
+    output(command(QEMU, &place.root).arg("--version"))?;
+    Ok(())
 }
 
 /// Installs packages of the distribution.

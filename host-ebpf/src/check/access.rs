@@ -9,7 +9,7 @@ use super::{
     types::{IntType, S64, Typed, U64, computed},
 };
 use crate::{
-    aggregate::{Content, SeriesOf},
+    aggregate::{self, Content, SeriesOf},
     diagnostic::suggest,
     kernel::btf::Int,
     record::Naming,
@@ -37,24 +37,6 @@ const MAX_INTERVALS: u32 = 1_000;
 
 /// The most buckets that a linear histogram can have, as in bpftrace.
 const MAX_LINEAR_BUCKETS: u32 = 1002;
-
-/// What aggregates, `@m = NAME(...)`, and how each is written.
-const AGGREGATIONS: [(&str, &str); 9] = [
-    ("count", "count()"),
-    ("sum", "sum(x)"),
-    ("min", "min(x)"),
-    ("max", "max(x)"),
-    ("avg", "avg(x)"),
-    ("stats", "stats(x)"),
-    ("hist", "hist(x), hist(x, BITS)"),
-    ("lhist", "lhist(x, MIN, MAX, STEP)"),
-    ("tseries", "tseries(x, INTERVAL, INTERVALS), tseries(x, 1s, 60, \"avg\")"),
-];
-
-/// The names of the aggregations.
-pub(super) fn aggregations() -> impl Iterator<Item = &'static str> {
-    AGGREGATIONS.iter().map(|(name, _)| *name)
-}
 
 impl Checker<'_> {
     fn here_use(&self, span: &Range<usize>) -> Use {
@@ -143,7 +125,7 @@ impl Checker<'_> {
         span: &Range<usize>,
     ) -> Result<StatementKind> {
         if let (None, ExprKind::Call(function, arguments)) = (op, &value.kind)
-            && aggregations().any(|name| name == function.name)
+            && aggregate::NAMES.contains(&function.name.as_str())
         {
             return self.aggregate(map, function, arguments, &value.span, span);
         }
@@ -233,7 +215,13 @@ impl Checker<'_> {
     ) -> Result<StatementKind> {
         let (index, key) = self.element(map)?;
         let name = function.name.as_str();
-        let usage = AGGREGATIONS.iter().find(|(known, _)| *known == name).map_or("", |(_, usage)| usage);
+        let usage = match name {
+            "count" => "count()".to_owned(),
+            "hist" => "hist(x), hist(x, BITS)".to_owned(),
+            "lhist" => "lhist(x, MIN, MAX, STEP)".to_owned(),
+            "tseries" => "tseries(x, INTERVAL, INTERVALS), tseries(x, 1s, 60, \"avg\")".to_owned(),
+            _ => format!("{name}(x)"),
+        };
         let usage = format!("it is written {usage}");
         let fits = match name {
             "count" => arguments.is_empty(),

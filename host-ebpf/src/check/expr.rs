@@ -10,6 +10,7 @@ use super::{
     types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
+    aggregate,
     attach::{Argument, ArgumentValue, ContextKind, Place, Site, Space},
     diagnostic::{Diagnostic, Part, suggest},
     kernel::{
@@ -275,7 +276,7 @@ impl Checker<'_> {
             format!("did you mean `args.{name}`?")
         } else if functions::names().any(|f| f == name) {
             format!("it is a function: `{name}(...)`")
-        } else if super::access::aggregations().any(|known| known == name) {
+        } else if aggregate::NAMES.contains(&name) {
             format!("it is assigned to a map: `@m = {name}(...)`")
         } else if self.types().find_type(&format!("struct {name}")).is_some() {
             format!("did you mean `struct {name}`?")

@@ -8,6 +8,7 @@ use super::{
     types::{BOOL, IntType, Typed, U64, computed},
 };
 use crate::{
+    aggregate,
     attach::{ContextKind, Place, Space},
     diagnostic::{Diagnostic, suggest},
     kernel::{
@@ -213,14 +214,14 @@ impl Checker<'_> {
         if let Some((_, usage)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
             return self.error_help(span, other_count(name, arguments.len()), format!("it is written {usage}"));
         }
-        if super::access::aggregations().any(|known| known == name) {
+        if aggregate::NAMES.contains(&name) {
             let help = format!("it is assigned to a map: `@m = {name}(...)`");
             return self.error_help(&function.span, format!("`{name}` is no value by itself"), help);
         }
         if super::builtins::names().any(|builtin| builtin == name) {
             return self.error_help(span, other_count(name, arguments.len()), format!("it is written `{name}`"));
         }
-        let help = match (elsewhere, suggest(name, names().chain(super::access::aggregations()))) {
+        let help = match (elsewhere, suggest(name, names().chain(aggregate::NAMES))) {
             (Some(help), _) => help.to_owned(),
             (None, Some(like)) => format!("did you mean `{like}`?"),
             (None, None) => format!("there are {}", names().collect::<Vec<_>>().join(", ")),

@@ -63,7 +63,7 @@ const MAX_UNROLL: u64 = 100;
 /// The names that an expression can begin with.
 #[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    builtins::names().chain(functions::names()).chain(access::aggregations())
+    builtins::names().chain(functions::names()).chain(crate::aggregate::NAMES)
 }
 
 /// A probe's syntax trees.

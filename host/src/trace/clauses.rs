@@ -24,7 +24,7 @@ pub(super) struct Clause {
 }
 
 /// Kinds whose attach points have a path, and therefore slashes of their own.
-const WITH_PATH: [&str; 8] = ["uprobe", "u", "uretprobe", "ur", "usdt", "U", "watchpoint", "span"];
+const WITH_PATH: [&str; 7] = ["uprobe", "u", "uretprobe", "ur", "usdt", "U", "span"];
 
 /// Splits a masked program.
 pub(super) fn split(mask: &str) -> Result<Split, Wrong> {

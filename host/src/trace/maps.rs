@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use portcullis_ebpf::diagnostic::suggest;
+use portcullis_ebpf::{aggregate, diagnostic::suggest};
 
 use super::{
     error::Wrong,
     mask::{closing, skip, word},
 };
-
-/// What aggregates: such a value can't be a field of a row.
-const AGGREGATIONS: [&str; 9] = ["count", "sum", "avg", "min", "max", "stats", "hist", "lhist", "tseries"];
 
 /// Where maps stand in a masked program.
 #[derive(Debug, Default)]
@@ -35,7 +32,8 @@ impl Maps {
             if let Some(value) = mask[next..].strip_prefix('=') {
                 let value = value.trim_start();
                 let function = word(value);
-                if AGGREGATIONS.contains(&&value[..function]) && value[function..].trim_start().starts_with('(') {
+                // What is aggregated can't be a field of a row.
+                if aggregate::NAMES.contains(&&value[..function]) && value[function..].trim_start().starts_with('(') {
                     maps.aggregated.push(name.clone());
                 }
             }

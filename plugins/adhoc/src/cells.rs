@@ -68,16 +68,6 @@ pub(crate) fn line(cell: &Cell) -> String {
     }
 }
 
-/// How many rows a column has.
-pub(crate) fn rows(column: &Column) -> usize {
-    match &column.values {
-        Values::U64(values) | Values::Stack(values) => values.len(),
-        Values::S64(values) => values.len(),
-        Values::Text(numbers) => numbers.len(),
-        Values::Bytes(values) => values.ends.len(),
-    }
-}
-
 pub(crate) fn is_number(column: &Column) -> bool {
     matches!(column.values, Values::U64(_) | Values::S64(_))
 }

@@ -142,7 +142,7 @@ impl Known {
     fn map(&self, elements: &Elements, reader: &mut Reader) -> Map {
         let strings: Vec<&str> = elements.strings.iter().map(String::as_str).collect();
         let columns: Vec<&Column> = elements.keys.iter().chain(&elements.values).collect();
-        let rows = columns.first().map_or(0, |column| crate::cells::rows(column));
+        let rows = columns.first().map_or(0, |column| column.values.len());
         reader.learn(columns.iter().copied());
         let cells = |columns: &[&Column], row| columns.iter().map(|column| reader.cell(column, row, &strings)).collect();
         let (keys, values) = columns.split_at(self.keys.min(columns.len()));

@@ -42,7 +42,6 @@ const DOCUMENT: (&str, &str, &str) = ("docs/kernels.md", "<!-- cargo xtask kerne
 /// Kernels and what runs them.
 pub(crate) struct Prepared {
     kernels: Vec<fetch::Kernel>,
-    qemu: String,
 }
 
 /// Runs all of it and prints the table; with UPDATE_EXPECT=1 also into docs/kernels.md.
@@ -58,7 +57,8 @@ pub(crate) fn prepare(place: &Place) -> Result<Prepared> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("the kernels are those of Linux on x86-64, and this is another machine");
     }
-    Ok(Prepared { qemu: tools::qemu(place)?, kernels: fetch::all(place)? })
+    tools::qemu(place)?;
+    Ok(Prepared { kernels: fetch::all(place)? })
 }
 
 /// Has every kernel load every test program.
@@ -82,7 +82,7 @@ pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
     let image = make_image(place, &tests)?;
     for kernel in &prepared.kernels {
         let image = modules::with_modules(place, kernel, &image)?;
-        columns.push(vm::check(place, &prepared.qemu, kernel, &image)?);
+        columns.push(vm::check(place, kernel, &image)?);
     }
     columns.sort_by_key(|column| fetch::numbers(&column.release));
 

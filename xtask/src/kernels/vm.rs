@@ -13,23 +13,26 @@ use super::{LIST, column::Column, fetch::Kernel};
 use crate::{
     place::Place,
     process::{command, say},
+    tools::QEMU,
 };
 
 /// A machine that does not end within this has stuck: where little else runs it takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Boots a kernel with an initial file system whose `/init` checks it.
-pub(crate) fn check(place: &Place, qemu: &str, kernel: &Kernel, image: &Path) -> Result<Column> {
+pub(crate) fn check(place: &Place, kernel: &Kernel, image: &Path) -> Result<Column> {
     let file = |name: &str| place.target.join("kernels").join(format!("{}.{name}", kernel.series));
     let (console, results, errors) = (file("console"), file("results"), file("qemu"));
     let errors_to = fs::File::create(&errors).with_context(|| format!("can't write {}", errors.display()))?;
-    let mut qemu = command(qemu, &place.root);
+    let mut qemu = command(QEMU, &place.root);
     // Software emulation: as good on a machine that is virtual itself. Both CPUs in one thread, which takes no longer: a kernel that
     // patches its text while the other CPU runs it has got stuck under the parallel emulation.
     qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1G", "-nic", "none", "-no-reboot"]);
     qemu.args(["-display", "none", "-monitor", "none"]);
     // The first serial port is the kernel's console, the second what is found.
     for port in [&console, &results] {
+        // What an earlier run found is not what this one finds.
+        let _ = fs::remove_file(port);
         qemu.arg("-serial").arg(format!("file:{}", port.display()));
     }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
@@ -39,9 +42,9 @@ pub(crate) fn check(place: &Place, qemu: &str, kernel: &Kernel, image: &Path) ->
     qemu.args(["-append", &boot]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(errors_to);
 
     let begin = Instant::now();
-    let mut child = qemu.spawn().context("can't run qemu-system-x86_64")?;
+    let mut child = qemu.spawn().with_context(|| format!("can't run {QEMU}"))?;
     let status = loop {
-        if let Some(status) = child.try_wait().context("can't wait for qemu-system-x86_64")? {
+        if let Some(status) = child.try_wait().with_context(|| format!("can't wait for {QEMU}"))? {
             break Some(status);
         }
         if begin.elapsed() > LIMIT {

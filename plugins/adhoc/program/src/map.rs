@@ -78,7 +78,14 @@ impl Map {
             // The buckets of a key stay in their order.
             self.elements.chunk_by_mut(|a, b| a.keys == b.keys).for_each(|group| group.sort_by_key(|e| whole(&e.values, 0)));
         }
-        let mut groups: Vec<Vec<Element>> = self.groups().into_iter().map(<[Element]>::to_vec).collect();
+        let buckets = self.has_buckets();
+        let mut groups: Vec<Vec<Element>> = Vec::new();
+        for element in std::mem::take(&mut self.elements) {
+            match groups.last_mut().filter(|group| buckets && group.first().is_some_and(|first| first.keys == element.keys)) {
+                Some(group) => group.push(element),
+                None => groups.push(vec![element]),
+            }
+        }
         groups.sort_by_cached_key(|group| self.rank(group));
         let left = top.map_or(0, |top| groups.len().saturating_sub(usize::try_from(top).unwrap_or(usize::MAX)));
         self.elements = groups.into_iter().skip(left).flatten().collect();
