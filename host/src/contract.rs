@@ -180,22 +180,24 @@ pub struct Elements {
     pub strings: Vec<String>,
 }
 
-/// `stacks.frame`.
+/// `stacks.frame`: one function that an address is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The address.
+    /// The address, as it was asked for.
     pub address: u64,
-    /// The function that it stands in.
+    /// The function, demangled; `None` where it isn't known.
     pub function: Option<String>,
-    /// From the function's first byte, or where there is none from the module's.
+    /// How far from the function's start, bytes; 0 for functions that are inlined. Without a function, how far from the start of the
+    /// file that is mapped, if there is one.
     pub offset: u64,
-    /// The file or kernel module that the function is from.
+    /// The file as the process names it, or `[vdso]` and such; of the kernel, the module as `[ext4]`, and `None` for the kernel
+    /// itself.
     pub module: Option<String>,
     /// The source file.
     pub file: Option<String>,
-    /// The line there.
+    /// The line in it.
     pub line: Option<u32>,
-    /// The compiler put it into the function of the frame that follows.
+    /// The function is inlined into that of the next frame.
     pub inlined: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Spans over pairs: `span:kprobe:FUNCTION`, `span:kfunc:FUNCTION`, `span:uprobe:BINARY:FUNCTION`, and
 //! `span:tracepoint:CATEGORY:NAME..CATEGORY:NAME [key EXPR]`. Those of system calls are in [`super::syscall`].
 
-use super::{AttachError, Kind, Listed, SpanKey, Target, fentry, function, kprobe, listed, listed_targets, tracepoint, uprobe};
+use super::{AttachError, Kind, Listed, SpanKey, Target, fentry, function, kprobe, listed, tracepoint, uprobe};
 use crate::kernel::{Kernel, SourceError};
 
 pub(super) struct KprobeSpan;
@@ -95,11 +95,7 @@ impl Kind for UprobeSpan {
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
-        let (binary, name) = pattern.split_once(':').unwrap_or((pattern, "*"));
-        if binary.is_empty() || super::glob::is_pattern(binary) {
-            return Ok(Vec::new());
-        }
-        listed_targets(self, binary, name, kernel)
+        uprobe::list(self, pattern, kernel)
     }
 }
 

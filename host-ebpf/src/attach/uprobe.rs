@@ -89,7 +89,7 @@ pub(super) fn lacking(rest: &str, kernel: &dyn Kernel) -> Option<AttachError> {
 }
 
 /// What can be listed is in a file, so a pattern has to name one.
-fn list(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
+pub(super) fn list(kind: &dyn Kind, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
     let (binary, name) = pattern.split_once(':').unwrap_or((pattern, "*"));
     if binary.is_empty() || glob::is_pattern(binary) {
         return Ok(Vec::new());
@@ -148,7 +148,7 @@ pub(super) fn exit(function: &UserFunction) -> Site {
 
 /// Behind the landing pad, which the kernel would execute step by step at twenty times the cost.
 fn begin(function: &UserFunction) -> u64 {
-    function.offset + if function.endbr { registers::LANDING_PAD } else { 0 }
+    function.offset.saturating_add(if function.endbr { registers::LANDING_PAD } else { 0 })
 }
 
 fn hook(function: &UserFunction, offset: u64, returns: bool) -> Hook {

@@ -1,8 +1,7 @@
 //! `usdt:BINARY:PROVIDER:NAME`: probes that programs define themselves, one hook for each place that such a probe stands at.
 
 use super::{
-    Address, Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Target, glob, listed_targets, number,
-    uprobe,
+    Address, Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Target, glob, number, uprobe,
 };
 use crate::{
     kernel::{Kernel, SourceError, UserProbe, btf::Int, registers},
@@ -60,11 +59,7 @@ impl Kind for Usdt {
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
-        let (binary, rest) = pattern.split_once(':').unwrap_or((pattern, "*"));
-        if binary.is_empty() || glob::is_pattern(binary) {
-            return Ok(Vec::new());
-        }
-        let mut found = listed_targets(self, binary, rest, kernel)?;
+        let mut found = uprobe::list(self, pattern, kernel)?;
         found.dedup();
         Ok(found)
     }

@@ -12,7 +12,6 @@ use crate::{
     aggregate::{self, Content, SeriesOf},
     diagnostic::suggest,
     kernel::btf::Int,
-    record::Naming,
     syntax::{
         WHOLE_MAP, WHOLE_MAP_HELP,
         ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
@@ -320,7 +319,7 @@ impl Checker<'_> {
             };
             return Err(self.error_help(&kind.span, message, help));
         };
-        let size = self.constant(size, "the number of elements", MAX_ELEMENTS as u32, Half::Here)?;
+        let size = self.constant(size, "the number of elements", MAX_ELEMENTS, Half::Here)?;
         let index = self.maps.index(&map.name);
         let here = self.here_use(span);
         match &self.maps.all[index].declared {
@@ -390,7 +389,7 @@ impl Checker<'_> {
     pub(super) fn has_key(&mut self, map: &MapAccess) -> Result<Typed> {
         let (index, key) = self.element(map)?;
         self.is_read(index, map);
-        Ok(Typed::Int(Value::HasKey(index, key), IntType { naming: Naming::Plain, ..computed(super::types::BOOL) }))
+        Ok(Typed::Int(Value::HasKey(index, key), computed(super::types::BOOL)))
     }
 }
 

@@ -6,12 +6,12 @@ use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, Result,
     builtins::{self, BUILTINS, Only},
     fold, functions,
-    ir::{self, Access, Helper, MemoryField, Save, Stack, Text, Value},
-    types::{Array, BOOL, IntType, Pointee, S64, Typed, U64, common_sign, computed, literal_type},
+    ir::{self, Access, MemoryField, Save, Stack, Text, Value},
+    types::{Array, BOOL, IntType, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
     aggregate,
-    attach::{Argument, ArgumentValue, ContextKind, Place, Site, Space},
+    attach::{Argument, ArgumentValue, ContextKind, Place, Site},
     diagnostic::{Diagnostic, Part, suggest},
     kernel::{
         btf::{Int, Named},
@@ -154,19 +154,9 @@ impl Checker<'_> {
                 self.read(DataClass::Arguments, span);
                 self.argument(&retval, span, half)
             }
-            "curtask" => {
-                let to = self.types().find_type("struct task_struct").map(|t| Pointee { id: t.base, levels: 0 });
-                let typ = IntType::pointer(Space::Kernel, to, "struct task_struct *");
-                Ok(Typed::Int(Value::Helper(Helper::CurrentTask), typ))
-            }
-            "ppid" => {
-                let parent = self.task_member(&["real_parent"], span)?;
-                self.member_path(parent, &["tgid"], span)
-            }
-            "pcomm" => {
-                let leader = self.task_member(&["group_leader"], span)?;
-                self.member_path(leader, &["comm"], span)
-            }
+            "curtask" => Ok(self.current_task()),
+            "ppid" => self.task_member(&["real_parent", "tgid"], span),
+            "pcomm" => self.task_member(&["group_leader", "comm"], span),
             "ncpus" => {
                 let int = Int { size: 4, signed: false };
                 Ok(Typed::Int(Value::Const(self.kernel.possible_cpus().into()), IntType::new(int, "u32")))

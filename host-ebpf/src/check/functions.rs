@@ -229,14 +229,6 @@ impl Checker<'_> {
         self.error_help(&function.span, format!("there is no function `{name}`"), help)
     }
 
-    fn reads(&mut self, space: Space, span: &Range<usize>) {
-        let class = match space {
-            Space::User => DataClass::UserMemory,
-            Space::Kernel => DataClass::KernelMemory,
-        };
-        self.read(class, span);
-    }
-
     /// A constant between 1 and `most`.
     pub(super) fn constant(&mut self, expr: &Expr, what: &str, most: u32, half: Half) -> Result<u32> {
         match self.int(expr, half)?.0 {
@@ -262,7 +254,7 @@ impl Checker<'_> {
                     "ustr" => Space::User,
                     _ => typ.space.unwrap_or(self.own_space()),
                 };
-                self.reads(space, span);
+                self.read_memory(space, span);
                 Ok(Typed::Text(Text::Pointer { pointer: Box::new(value), space, keep: limit }, ctype))
             }
             // Text already: with a length of its own, where it has no fixed size.
@@ -277,7 +269,7 @@ impl Checker<'_> {
                 let size =
                     self.types().size(object.id).filter(|_| matches!(self.types().shape(object.id), Some(Shape::Array { .. })));
                 let (value, _) = self.address_of(object);
-                self.reads(space, span);
+                self.read_memory(space, span);
                 Ok(match size {
                     Some(size) if size > 0 => array_text(value, space, size, length.map(|_| limit)),
                     _ => Typed::Text(Text::Pointer { pointer: Box::new(value), space, keep: limit }, ctype),
@@ -400,7 +392,7 @@ impl Checker<'_> {
             }
             _ => return Err(self.error_help(span, "how many bytes that is, is not known", "say how many: `buf(x, 64)`")),
         };
-        self.reads(space, span);
+        self.read_memory(space, span);
         Ok(Bytes::Memory { address: Box::new(address), space, length })
     }
 

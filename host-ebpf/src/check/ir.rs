@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use crate::{
     attach::{Place, Space},
     kernel::btf::Int,
-    record::{LENGTH_HEADER, Naming},
+    record::{Naming, Slot},
     syntax::ast::{BinaryOp, UnaryOp},
 };
 
@@ -249,7 +249,7 @@ impl Text {
 /// The room that text of a capacity takes in a record, a key or a variable: with the NUL byte, and one more for telling text that
 /// was longer.
 pub(crate) fn text_room(capacity: u32) -> u32 {
-    (capacity + 2).next_multiple_of(8)
+    Slot::Text { offset: 0, capacity }.size()
 }
 
 /// The value of a field.
@@ -386,7 +386,7 @@ impl Save {
         match self {
             Save::Int(_) => 8,
             Save::Text(text) => text_room(text.capacity()),
-            Save::Stack(stack) => LENGTH_HEADER + 8 * stack.depth(),
+            Save::Stack(stack) => Slot::Stack { offset: 0, depth: stack.depth() }.size(),
         }
     }
 

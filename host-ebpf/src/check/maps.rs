@@ -17,7 +17,7 @@ use crate::{
 /// How many elements a map has room for unless it is declared with another number, as bpftrace.
 pub(crate) const DEFAULT_ELEMENTS: u32 = 4096;
 /// How many elements a map can have: `let @m = hash(N)`.
-pub(crate) const MAX_ELEMENTS: u64 = 1 << 20;
+pub(crate) const MAX_ELEMENTS: u32 = 1 << 20;
 /// How much of a histogram's possible buckets room is made for, for each of its keys.
 const BUCKETS_A_KEY: u32 = 16;
 
@@ -301,7 +301,7 @@ fn lay_out(known: &Known) -> (PluginMap, u32) {
     let elements = match (keyed, buckets) {
         (false, buckets) => buckets.unwrap_or(1),
         (true, None) => elements,
-        (true, Some(buckets)) => elements.saturating_mul(buckets.min(BUCKETS_A_KEY)).min(MAX_ELEMENTS as u32),
+        (true, Some(buckets)) => elements.saturating_mul(buckets.min(BUCKETS_A_KEY)).min(MAX_ELEMENTS),
     };
     (PluginMap { name: known.name.clone(), content, kind, keys, bucket, value, key_size, value_size }, elements)
 }

@@ -38,7 +38,7 @@ impl Checker<'_> {
         if to.levels > 0 { Some(8) } else { self.types().size(to.id) }
     }
 
-    fn read_memory(&mut self, space: Space, span: &Range<usize>) {
+    pub(super) fn read_memory(&mut self, space: Space, span: &Range<usize>) {
         self.read(
             match space {
                 Space::User => DataClass::UserMemory,
@@ -415,17 +415,16 @@ impl Checker<'_> {
         }
     }
 
-    /// A member of the running task, by a path through pointers.
-    pub(super) fn task_member(&mut self, path: &[&str], span: &Range<usize>) -> Result<Typed> {
+    /// The running task.
+    pub(super) fn current_task(&self) -> Typed {
         let to = self.types().find_type("struct task_struct").map(|t| Pointee { id: t.base, levels: 0 });
-        let typ = IntType::pointer(Space::Kernel, to, "struct task_struct *");
-        self.member_path(Typed::Int(Value::Helper(Helper::CurrentTask), typ), path, span)
+        Typed::Int(Value::Helper(Helper::CurrentTask), IntType::pointer(Space::Kernel, to, "struct task_struct *"))
     }
 
-    /// Members of what a pointer points to. These facts of a task are its identity and need no grant.
-    pub(super) fn member_path(&mut self, from: Typed, path: &[&str], span: &Range<usize>) -> Result<Typed> {
+    /// A member of the running task, by a path through pointers. These facts of a task are its identity and need no grant.
+    pub(super) fn task_member(&mut self, path: &[&str], span: &Range<usize>) -> Result<Typed> {
         let reads = self.reads.len();
-        let mut at = from;
+        let mut at = self.current_task();
         for name in path {
             let member = Ident { name: (*name).to_owned(), span: span.clone() };
             at = match at {

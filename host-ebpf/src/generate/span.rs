@@ -12,7 +12,7 @@ use aya_obj::generated::{
 
 use super::{function::Generator, room::Spot};
 use crate::{
-    assemble::{Alu, Cond, FP, R0, R1, R2, R3, R4, R7, R8, Reg, Width},
+    assemble::{Cond, FP, R0, R1, R2, R3, R4, R7, R8, Reg, Width},
     check::ir::{Save, TaskField, Value},
     counters::Counter,
     gate,
@@ -200,14 +200,9 @@ impl Generator<'_> {
 
     /// `dst`: the address of the key; without another it is the thread's id, the lower half of what the kernel says.
     fn key(&mut self, dst: Reg) {
-        if self.plan().parts > 0 {
-            let key = self.span_key;
-            self.stack_address(dst, key);
-            return;
-        }
         let low = if cfg!(target_endian = "big") { self.pid_tgid + 4 } else { self.pid_tgid };
-        self.asm.mov(dst, FP);
-        self.asm.alu_imm(Alu::Add, dst, i32::from(low));
+        let at = if self.plan().parts > 0 { self.span_key } else { low };
+        self.stack_address(dst, at);
     }
 
     fn lookup(&mut self) {

@@ -5,12 +5,8 @@
 pub struct Features {
     /// Atomic operations that return the old value: exchange, compare and exchange. Since Linux 5.12.
     pub atomic_fetch: bool,
-    /// bpf_for_each_map_elem(): `clear` and `len`. Since Linux 5.13.
-    pub for_each_element: bool,
     /// Hash maps with keys of more than 512 bytes: whole stacks as keys. Since Linux 5.16.
     pub large_keys: bool,
-    /// bpf_map_lookup_percpu_elem(): an aggregation as a value. Since Linux 5.19.
-    pub lookup_percpu: bool,
     /// bpf_ktime_get_boot_ns(): `nsecs(boot)`. Since Linux 5.8.
     pub time_boot: bool,
     /// bpf_ktime_get_tai_ns(): `nsecs(tai)`. Since Linux 6.1.
@@ -31,9 +27,7 @@ impl Features {
     /// A kernel that can do everything.
     pub const ALL: Features = Features {
         atomic_fetch: true,
-        for_each_element: true,
         large_keys: true,
-        lookup_percpu: true,
         time_boot: true,
         time_tai: true,
         kprobe: true,

@@ -31,9 +31,6 @@ const LOOK: usize = 256 << 10;
 /// What one read may gather, bytes of keys and merged values: no more fits into a plugin with the memory that it has by default.
 const MOST: usize = 64 << 20;
 
-/// What the kernel returns where a map's type lacks a call (ENOTSUPP, include/linux/errno.h).
-const NOT_SUPPORTED: i32 = 524;
-
 /// The maps of one plugin, by number.
 #[derive(Debug)]
 pub struct PluginMaps {
@@ -202,24 +199,28 @@ impl Open {
             all.values.extend_from_slice(values.get(..stride * count).unwrap_or_default());
             return;
         }
-        for value in values.chunks_exact(stride.max(1)).take(count) {
-            let mut merged = vec![0; value_size / 8];
-            for cpu in value.chunks_exact(value_size.next_multiple_of(8).max(1)) {
-                self.map.content.merge(&mut merged, &words(cpu));
+        let words = words(values.get(..stride * count).unwrap_or_default());
+        let mut merged = vec![0; value_size / 8];
+        for value in words.chunks_exact((stride / 8).max(1)) {
+            merged.fill(0);
+            for cpu in value.chunks_exact(merged.len().max(1)) {
+                self.map.content.merge(&mut merged, cpu);
             }
             all.values.extend(merged.iter().flat_map(|word| word.to_ne_bytes()));
         }
     }
 
+    /// Subtracts what was taken, if anything was, from the values of all elements.
+    fn since_taken(&self, values: &mut [u8]) {
+        let words = (self.value_size() / 8).max(1);
+        for (value, taken) in values.chunks_exact_mut(8 * words).zip(self.taken.chunks_exact(words)) {
+            subtract(self.map.content, value, taken);
+        }
+    }
+
     fn read(&mut self) -> Result<RawElements, Error> {
         let mut all = self.gather(false)?;
-        if !self.taken.is_empty() {
-            let (content, words) = (self.map.content, self.value_size() / 8);
-            let elements = all.values.chunks_exact_mut((8 * words).max(1));
-            for (value, taken) in elements.zip(self.taken.chunks_exact(words.max(1))) {
-                subtract(content, value, taken);
-            }
-        }
+        self.since_taken(&mut all.values);
         Ok(all)
     }
 
@@ -227,28 +228,20 @@ impl Open {
         if !self.is_array() {
             return self.gather(true);
         }
-        if !is_sum(self.map.content) {
-            let all = self.gather(false)?;
+        let mut all = self.gather(false)?;
+        if is_sum(self.map.content) {
+            let now = words(&all.values);
+            self.since_taken(&mut all.values);
+            self.taken = now;
+        } else {
             self.zero()?;
-            return Ok(all);
         }
-        let all = self.gather(false)?;
-        let now = words(&all.values);
-        let taken = std::mem::replace(&mut self.taken, now);
-        let (content, words) = (self.map.content, self.value_size() / 8);
-        let mut since = all;
-        if !taken.is_empty() {
-            for (value, taken) in since.values.chunks_exact_mut((8 * words).max(1)).zip(taken.chunks_exact(words.max(1))) {
-                subtract(content, value, taken);
-            }
-        }
-        Ok(since)
+        Ok(all)
     }
 
     /// Sets every element of an array to zero, on every CPU.
-    fn zero(&mut self) -> Result<(), Error> {
+    fn zero(&self) -> Result<(), Error> {
         let zeros = vec![0; self.stride()];
-        self.taken.clear();
         for index in 0..self.entries {
             sys::map_update(self.fd.as_fd(), &index.to_ne_bytes(), &zeros)?;
         }
@@ -294,7 +287,7 @@ impl Open {
 }
 
 fn lacks_call(errno: Errno) -> bool {
-    matches!(errno, Errno::INVAL | Errno::OPNOTSUPP) || errno.raw_os_error() == NOT_SUPPORTED
+    matches!(errno, Errno::INVAL | Errno::OPNOTSUPP) || errno.raw_os_error() == sys::NOT_SUPPORTED
 }
 
 fn words(bytes: &[u8]) -> Vec<u64> {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{
     attach::pmu,
+    program,
     sys::{self, Load},
 };
 
@@ -21,9 +22,6 @@ const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
 pub(super) fn try_all(btf: &Btf) -> Features {
     Features {
         atomic_fetch: loads(&exchange()),
-        // These take maps and callbacks: whether they are there is what the kernel's own list of helpers says.
-        for_each_element: has_helper(btf, "BPF_FUNC_for_each_map_elem"),
-        lookup_percpu: has_helper(btf, "BPF_FUNC_map_lookup_percpu_elem"),
         large_keys: possible(sys::create_hash(1024, 8)),
         time_boot: loads(&calling(BPF_FUNC_ktime_get_boot_ns)),
         time_tai: loads(&calling(BPF_FUNC_ktime_get_tai_ns)),
@@ -55,21 +53,7 @@ fn loads(insns: &[bpf_insn]) -> bool {
 }
 
 fn load(kind: bpf_prog_type, attach: Option<bpf_attach_type>, btf_id: u32, insns: &[bpf_insn]) -> sys::Result<OwnedFd> {
-    let load = Load { kind, attach, btf_id, btf_object: None, name: "pc_feature", insns };
-    let mut attempt = 1;
-    loop {
-        match sys::prog_load(&load, None) {
-            // A signal came in between.
-            Err(error) if error.errno == Errno::AGAIN && attempt < 5 => attempt += 1,
-            result => return result,
-        }
-    }
-}
-
-/// `enum bpf_func_id` is what programs that are built for several kernels look at, too.
-fn has_helper(btf: &Btf, name: &str) -> bool {
-    let helpers = btf.find_type("enum bpf_func_id").map(|t| btf.constants(t.base)).unwrap_or_default();
-    helpers.iter().any(|(helper, _)| *helper == name)
+    program::try_load(&Load { kind, attach, btf_id, btf_object: None, name: "pc_feature", insns }, None)
 }
 
 /// A trampoline is put at a function that hardly ever runs, and taken away.
@@ -132,7 +116,7 @@ mod tests {
             let _fake = fake::install(move |_| Some(Err(errno)));
             let found = try_all(NoKernel::new().btf());
             assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai], [expect; 4]);
-            assert!(!found.for_each_element && !found.lookup_percpu && !found.fentry);
+            assert!(!found.fentry);
         };
         check(Errno::INVAL, false);
         check(Errno::PERM, true);

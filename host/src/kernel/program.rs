@@ -198,7 +198,7 @@ fn module_btf(module: &str) -> Result<OwnedFd, LoadError> {
 }
 
 /// The verifier gives up with EAGAIN when a signal waits.
-fn try_load(load: &Load<'_>, mut log: Option<&mut Vec<u8>>) -> sys::Result<OwnedFd> {
+pub(super) fn try_load(load: &Load<'_>, mut log: Option<&mut Vec<u8>>) -> sys::Result<OwnedFd> {
     let mut attempt = 1;
     loop {
         match sys::prog_load(load, log.as_mut().map(|log| log.as_mut_slice())) {

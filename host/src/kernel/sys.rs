@@ -190,39 +190,24 @@ pub(crate) fn create_array_of_maps(inner: BorrowedFd<'_>) -> Result<OwnedFd> {
     bpf_fd("bpf(BPF_MAP_CREATE)", bpf_cmd::BPF_MAP_CREATE, &mut attr)
 }
 
-/// BPF_MAP_UPDATE_ELEM of slot 0 of an array of maps.
+/// What the kernel returns where it lacks something for a type (ENOTSUPP, include/linux/errno.h): a name of its own alone.
+pub(crate) const NOT_SUPPORTED: i32 = 524;
+
+/// Sets slot 0 of an array of maps.
 pub(crate) fn set_array_of_maps(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> Result<()> {
-    let (key, value) = (0_u32, descriptor(inner));
-    let mut attr = empty();
-    attr.__bindgen_anon_2.map_fd = descriptor(outer);
-    attr.__bindgen_anon_2.key = (&raw const key) as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = (&raw const value) as u64;
-    bpf("bpf(BPF_MAP_UPDATE_ELEM)", bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+    map_update(outer, &0_u32.to_ne_bytes(), &descriptor(inner).to_ne_bytes())
 }
 
-/// BPF_MAP_LOOKUP_BATCH: every element of a hash map of up to `entries` elements, keys and values one after another. Since Linux
-/// 5.6.
+/// Every element of a hash map of up to `entries` elements, keys and values one after another. Since Linux 5.6.
 pub(crate) fn map_elements(map: BorrowedFd<'_>, key: usize, value: usize, entries: u32) -> Result<(Vec<u8>, Vec<u8>)> {
-    let call = "bpf(BPF_MAP_LOOKUP_BATCH)";
     let mut keys = vec![0; key * entries as usize];
     let mut values = vec![0; value * entries as usize];
     // Where a next call would go on; this one has room for all.
-    let mut next = 0_u32;
-    let mut attr = empty();
-    attr.batch.out_batch = (&raw mut next) as u64;
-    attr.batch.keys = keys.as_mut_ptr() as u64;
-    attr.batch.values = values.as_mut_ptr() as u64;
-    attr.batch.count = entries;
-    attr.batch.map_fd = descriptor(map);
-    match bpf(call, bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
-        // ENOENT says that the map's end was reached.
-        Ok(_) | Err(SysError { errno: Errno::NOENT, .. }) => {}
-        Err(error) => return Err(error),
-    }
-    // SAFETY: the call was made with this member of the union, and every bit pattern is a number.
-    let count = unsafe { attr.batch.count }.min(entries) as usize;
-    keys.truncate(key * count);
-    values.truncate(value * count);
+    let mut next = [0; 4];
+    let batch = Batch { from: None, next: &mut next, keys: &mut keys, values: &mut values, count: entries };
+    let (count, _) = map_lookup_batch(map, batch)?;
+    keys.truncate(key * count as usize);
+    values.truncate(value * count as usize);
     Ok((keys, values))
 }
 

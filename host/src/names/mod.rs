@@ -63,11 +63,11 @@ impl Symbols for NoSymbols {
 
 impl Symbols for symbols::Symbols {
     fn kernel(&self, addresses: &[u64]) -> Vec<Vec<Frame>> {
-        frames(self.kernel(addresses))
+        self.kernel(addresses)
     }
 
     fn user(&self, pid: u32, addresses: &[u64]) -> Vec<Vec<Frame>> {
-        frames(self.user(pid, addresses))
+        self.user(pid, addresses)
     }
 
     fn user_function(&self, pid: u32, address: u64) -> Option<String> {
@@ -78,19 +78,6 @@ impl Symbols for symbols::Symbols {
     fn note_process(&self, pid: u32) {
         self.note_process(pid);
     }
-}
-
-fn frames(found: Vec<Vec<symbols::Frame>>) -> Vec<Vec<Frame>> {
-    let frame = |symbols::Frame { address, function, offset, module, file, line, inlined }| Frame {
-        address,
-        function,
-        offset,
-        module,
-        file,
-        line,
-        inlined,
-    };
-    found.into_iter().map(|frames| frames.into_iter().map(frame).collect()).collect()
 }
 
 /// A number that has a name, as a program recorded it.

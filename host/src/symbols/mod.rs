@@ -50,31 +50,12 @@ use kernel::KernelSymbols;
 use known::{File, Known};
 use protocol::{Found, MAX_ADDRESSES, MAX_PATTERN, Request, Response};
 use serde::{Deserialize, Serialize};
+
+pub use crate::contract::Frame;
 pub use serve::main;
 
 /// A question about many addresses may take this many times as long as one request; what is left then stays unexplained.
 const PATIENCE: u32 = 4;
-
-/// One function that an address is in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Frame {
-    /// The address, as it was asked for.
-    pub address: u64,
-    /// The function, demangled; `None` where it isn't known.
-    pub function: Option<String>,
-    /// How far from the function's start, bytes; 0 for functions that are inlined. Without a function, how far from the start of the
-    /// file that is mapped, if there is one.
-    pub offset: u64,
-    /// The file as the process names it, or `[vdso]` and such; of the kernel, the module as `[ext4]`, and `None` for the kernel
-    /// itself.
-    pub module: Option<String>,
-    /// The source file.
-    pub file: Option<String>,
-    /// The line in it.
-    pub line: Option<u32>,
-    /// The function is inlined into that of the next frame.
-    pub inlined: bool,
-}
 
 impl Frame {
     fn plain(address: u64) -> Frame {

@@ -17,8 +17,7 @@ pub(super) fn attach_function(program: BorrowedFd<'_>) -> Result<Link, AttachErr
     let link = sys::raw_tracepoint_open(program).map_err(|error| match error.errno {
         // Not every function that BTF describes can be entered: ftrace knows which.
         Errno::NOENT | Errno::INVAL | Errno::OPNOTSUPP => AttachError::NoPlace { error },
-        // ENOTSUPP of the kernel's own, which has no name outside.
-        errno if errno.raw_os_error() == 524 => AttachError::NoTarget("BPF trampolines".to_owned()),
+        errno if errno.raw_os_error() == sys::NOT_SUPPORTED => AttachError::NoTarget("BPF trampolines".to_owned()),
         Errno::TOOBIG | Errno::BUSY => AttachError::Full { error },
         _ => error.into(),
     })?;
