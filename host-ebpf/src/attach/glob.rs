@@ -7,30 +7,36 @@ pub fn is_pattern(text: &str) -> bool {
 
 /// Whether the whole of `text` fits the pattern. Takes time in proportion to the product of their lengths at most.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    // Where the character after the one at a byte begins.
+    let after = |at: usize| at + text.get(at).map_or(1, |lead| (lead.leading_ones() as usize).max(1));
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last `*` does not fit: behind the star, one character later in the text.
     let mut retry = None;
     while t < text.len() {
         match pattern.get(p) {
-            Some('*') => {
-                retry = Some((p + 1, t + 1));
+            Some(b'*') => {
+                retry = Some((p + 1, after(t)));
                 p += 1;
             }
-            Some(c) if *c == '?' || *c == text[t] => {
+            Some(b'?') => {
+                p += 1;
+                t = after(t);
+            }
+            Some(byte) if *byte == text[t] => {
                 p += 1;
                 t += 1;
             }
             _ => match retry {
                 Some((star, from)) => {
-                    retry = Some((star, from + 1));
+                    retry = Some((star, after(from)));
                     (p, t) = (star, from);
                 }
                 None => return false,
             },
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
+    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -53,6 +59,15 @@ mod tests {
             ("?ead", "ead", false),
             ("", "", true),
             ("", "a", false),
+            ("m*c", "malloc", true),
+            ("malloc", "mallocx", false),
+            ("*a*b*c", "aabb", false),
+            ("??c", "abc", true),
+            ("?", "", false),
+            ("*a*b*c", "aabbc", true),
+            ("?\u{e4}", "\u{e9}\u{e4}", true),
+            ("??", "\u{e9}", false),
+            ("*?x", "\u{20ac}x", true),
         ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }

@@ -5,6 +5,8 @@ use std::{
     fmt::{self, Write as _},
 };
 
+use portcullis_ebpf::attach::glob;
+
 use super::protocol::{MAX_TEXT, cut};
 
 /// Text that is written up to a length: a short mangled name can stand for one without end.
@@ -81,7 +83,7 @@ impl<'a> Pattern<'a> {
 
     /// The name matches as it is.
     pub(super) fn plain(&self, name: &str) -> bool {
-        glob(self.pattern, name)
+        glob::matches(self.pattern, name)
     }
 
     /// The name matches as it is or demangled, with or without parameters. Gives the readable name.
@@ -152,35 +154,6 @@ const BUILTIN: &[&str] = &[
     "non",
 ];
 
-/// `text` matches `pattern` whole; `*` stands for any text, `?` for any character.
-fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    // The last star, and what it stands for so far ends here.
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, end)) => {
-                    star = Some((at, end + 1));
-                    p = at + 1;
-                    t = end + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
-}
-
 /// Bytes as text, escapes for what is none.
 pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
@@ -189,21 +162,6 @@ pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Patterns match whole names.
-    #[test]
-    fn globs() {
-        let check = |pattern, text, expect| assert_eq!(glob(pattern, text), expect, "{pattern} {text}");
-        check("malloc", "malloc", true);
-        check("malloc", "mallocx", false);
-        check("m*c", "malloc", true);
-        check("*a*b*c", "aabbc", true);
-        check("*a*b*c", "aabb", false);
-        check("??c", "abc", true);
-        check("?", "", false);
-        check("*", "", true);
-        check("", "", true);
-    }
 
     /// C++ and Rust names match as the source spells them.
     #[test]
