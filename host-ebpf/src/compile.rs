@@ -224,6 +224,7 @@ impl Unit {
             let code = generate::program(hook, plan, &context).map_err(|e| {
                 let (probe, help) = match e {
                     GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
+                    GenerateError::Scratch { probe, .. } => (probe, "keep fewer call stacks, or fewer frames: `kstack(16)`"),
                     GenerateError::TooLarge(_) => (plan.functions.first().map_or(0, |f| f.probe), "make several probes of it"),
                 };
                 Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }

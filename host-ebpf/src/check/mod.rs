@@ -136,10 +136,12 @@ fn check_once(
     checker.part = Part::Body;
     body.statements = checker.statements(parsed.body)?;
     checker.part = Part::Attach(parsed.attach);
+    // Of the body's variables the key knows none: it is built before the body runs, and at the entry, where none does.
+    let variables = std::mem::take(&mut checker.variables);
     body.key = checker.key()?;
-    body.variables = checker.variables.iter().map(|variable| variable.text).collect();
+    body.variables = variables.iter().map(|variable| variable.text).collect();
     body.saves = checker.saves;
-    let texts = checker.variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
+    let texts = variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
     Ok((body, checker.reads, texts.map(|variable| (variable.name, variable.text)).collect()))
 }
 
@@ -213,7 +215,12 @@ impl<'a> Checker<'a> {
                 let help = error.help.unwrap_or_else(|| "all that stands behind `key` is the key".to_owned());
                 self.error_help(&error.span, error.message, help)
             })?;
+            let early = |value: &Value| value.needs_time() || value.any(&|value| matches!(value, Value::Saved(_)));
             let int = |part: &Expr, this: &mut Self| match this.expr(part, half)? {
+                Typed::Int(value, _) if early(&value) => {
+                    let message = "the key of a span joins its ends, so it can't be made of times or of what the entry kept";
+                    Err(this.error_help(&part.span, message, "the two ends may differ: `key args.next_pid .. args.prev_pid`"))
+                }
                 Typed::Int(value, _) => Ok(value),
                 other => {
                     let message = format!("the key of a span is made of integers, and this is {}", other.describe());

@@ -5,7 +5,11 @@ use aya_obj::generated::bpf_func_id::{
     BPF_FUNC_probe_read_kernel,
 };
 
-use super::{Context, GenerateError, STACK, room::Spot, statement};
+use super::{
+    Context, GenerateError, STACK,
+    room::{SCRATCH, Spot},
+    statement,
+};
 use crate::{
     assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Reg, Width},
     check::ir::{Save, text_room},
@@ -115,6 +119,9 @@ impl<'a> Generator<'a> {
         self.asm.exit();
         if self.most > STACK {
             return Err(GenerateError::Stack { probe: self.function.probe, needed: self.most });
+        }
+        if self.scratch_most > SCRATCH {
+            return Err(GenerateError::Scratch { probe: self.function.probe, needed: self.scratch_most });
         }
         Ok(Generated { asm: self.asm, scratch: self.scratch_most })
     }
@@ -284,7 +291,7 @@ impl<'a> Generator<'a> {
     /// The stack slot of what a span's entry kept.
     pub(super) fn saved(&self, index: usize) -> i16 {
         let before: u32 = self.function.body.saves.iter().take(index).map(Save::on_stack).sum();
-        self.saved + before as i16
+        self.saved.wrapping_add(before as i16)
     }
 
     pub(super) fn stack_address(&mut self, dst: Reg, offset: i16) {

@@ -91,6 +91,8 @@ pub(crate) enum GenerateError {
     /// The stack of a program has 512 bytes (`MAX_BPF_STACK`, include/linux/filter.h), of which the dispatcher's frame takes 32.
     #[error("the probe needs {needed} bytes of stack, and there are {STACK}")]
     Stack { probe: usize, needed: u32 },
+    #[error("the probe needs {needed} bytes for keys and call stacks at a time, and there are {}", room::SCRATCH)]
+    Scratch { probe: usize, needed: u32 },
 }
 
 /// The stack that a function can use.

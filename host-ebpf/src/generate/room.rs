@@ -19,6 +19,8 @@ use crate::{
 pub(crate) const SCRATCH_LEVELS: u32 = 4;
 /// What stands before the room in a scratch value: whether it is claimed.
 pub(crate) const SCRATCH_HEADER: u32 = 8;
+/// How many bytes a function can have of it: per-CPU values have 32 KiB at most (`PCPU_MIN_UNIT_SIZE`, include/linux/percpu.h).
+pub(crate) const SCRATCH: u32 = 32_000;
 /// What is larger is not put on the stack, which has 512 bytes.
 pub(super) const ON_STACK: u32 = 160;
 
@@ -48,7 +50,7 @@ impl Spot {
 
     /// So many bytes further.
     pub(super) fn at(self, offset: u32) -> Spot {
-        Spot { offset: self.offset + offset as i16, ..self }
+        Spot { offset: self.offset.wrapping_add(offset as i16), ..self }
     }
 }
 
@@ -63,8 +65,9 @@ impl Generator<'_> {
 
     /// The same in the scratch map, whatever the size.
     pub(super) fn scratch_room(&mut self, bytes: u32) -> Spot {
-        let offset = SCRATCH_HEADER + self.scratch_used;
-        self.scratch_used += bytes.next_multiple_of(8);
+        // Past the limit the offset means nothing; `generate` refuses the function.
+        let offset = SCRATCH_HEADER + self.scratch_used.min(SCRATCH);
+        self.scratch_used = self.scratch_used.saturating_add(bytes.next_multiple_of(8));
         self.scratch_most = self.scratch_most.max(self.scratch_used);
         Spot { base: Base::Scratch, offset: offset as i16 }
     }
@@ -111,7 +114,7 @@ impl Generator<'_> {
         let (base, offset) = self.reach(spot, R2);
         self.asm.set(R1, 0);
         for at in (from..to).step_by(8) {
-            self.asm.store(Width::W8, base, offset + at as i16, R1);
+            self.asm.store(Width::W8, base, offset.wrapping_add(at as i16), R1);
         }
     }
 
@@ -119,8 +122,8 @@ impl Generator<'_> {
     pub(super) fn copy(&mut self, spot: Spot, src: Reg, src_offset: i16, bytes: u32) {
         let (base, offset) = self.reach(spot, R2);
         for at in (0..bytes as i16).step_by(8) {
-            self.asm.load(Width::W8, R1, src, src_offset + at);
-            self.asm.store(Width::W8, base, offset + at, R1);
+            self.asm.load(Width::W8, R1, src, src_offset.wrapping_add(at));
+            self.asm.store(Width::W8, base, offset.wrapping_add(at), R1);
         }
     }
 

@@ -166,13 +166,13 @@ impl Generator<'_> {
                 continue;
             }
             self.copy(Spot::stack(to), R7, from, pending);
-            from += pending as i16;
-            to += pending as i16;
+            from = from.wrapping_add(pending as i16);
+            to = to.wrapping_add(pending as i16);
             pending = 0;
             let spot = self.scratch_room(save.size());
             self.copy(spot, R7, from, save.size());
             self.saved_stacks.push((index, spot));
-            from += save.size() as i16;
+            from = from.wrapping_add(save.size() as i16);
         }
         self.copy(Spot::stack(to), R7, from, pending);
     }
