@@ -18,6 +18,9 @@ use crate::{
     names::Names,
 };
 
+/// How many bytes of keys, or of values, one call may write.
+const MOST: usize = 64 << 20;
+
 /// Elements as the kernel has them, those of several CPUs merged: keys one behind the other, and values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawElements {
@@ -257,7 +260,10 @@ fn from_columns(
     names: &Names,
 ) -> Result<Vec<u8>, String> {
     let size = size as usize;
-    let mut all = vec![0; size * rows];
+    // The rows are those of a worker, which may say anything.
+    let bytes = size.checked_mul(rows).filter(|bytes| *bytes <= MOST);
+    let bytes = bytes.ok_or_else(|| format!("map {map:?}: {rows} rows are too many for one call; write fewer"))?;
+    let mut all = vec![0; bytes];
     for (row, out) in all.chunks_exact_mut(size.max(1)).enumerate() {
         for (field, column) in fields.iter().zip(columns) {
             let put = put(field, column, row, strings, names, out);

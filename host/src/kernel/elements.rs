@@ -249,8 +249,16 @@ impl Open {
     }
 
     fn clear(&mut self) -> Result<(), Error> {
-        // Taking is removing without a look.
-        self.take().map(drop)
+        if self.is_array() {
+            return self.take().map(drop);
+        }
+        // What is taken at once has a limit.
+        loop {
+            let taken = self.gather(true)?;
+            if taken.keys.len() + taken.values.len() <= MOST {
+                return Ok(());
+            }
+        }
     }
 
     fn write(&mut self, raw: &RawElements) -> Result<(), Error> {
