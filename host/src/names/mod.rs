@@ -149,18 +149,24 @@ impl Names {
     pub fn name(&mut self, naming: Naming, value: Value) -> &str {
         let slow = matches!(naming, Naming::KernelSymbol | Naming::Cgroup);
         if let (true, Value::Int(number)) = (slow, value) {
-            if self.known.len() >= REMEMBERED {
-                self.known.clear();
-            }
-            let (cgroups, symbols) = (&mut self.cgroups, &self.symbols);
-            return self.known.entry((naming, number)).or_insert_with(|| {
-                let mut name = match naming {
-                    Naming::Cgroup => cgroups.path(number).unwrap_or_else(|| number.to_string()),
-                    _ => or_address(function_of(symbols.kernel(&[number])), number),
+            let key = (naming, number);
+            if !self.known.contains_key(&key) {
+                let found = match naming {
+                    Naming::Cgroup => self.cgroups.path(number),
+                    _ => function_of(self.symbols.kernel(&[number])),
                 };
-                cut(&mut name);
-                name.into()
-            });
+                // What has no name may have one later: a container that has just begun, a module that is loaded.
+                if let Some(mut name) = found.filter(|name| !name.is_empty()) {
+                    cut(&mut name);
+                    if self.known.len() >= REMEMBERED {
+                        self.known.clear();
+                    }
+                    self.known.insert(key, name.into());
+                }
+            }
+            if self.known.contains_key(&key) {
+                return self.known.get(&key).map_or("", |name| name);
+            }
         }
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
@@ -194,6 +200,7 @@ impl Names {
                 self.note(pid);
                 out.write_str(&or_address(self.symbols.user_function(pid, address), address))
             }
+            (Naming::KernelSymbol, Value::Int(address)) => write!(out, "{address:#x}"),
             (_, Value::Int(number)) => write!(out, "{number}"),
         };
     }
