@@ -10,6 +10,7 @@ use portcullis_ebpf::kernel::{Btf, Features};
 use rustix::io::Errno;
 
 use super::{
+    SysError,
     attach::pmu,
     program,
     sys::{self, Load},
@@ -30,7 +31,7 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         fentry: fentry(btf),
         uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
         // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
-        hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0)),
+        hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0).map_err(privilege)),
         moments: moments(),
     }
 }
@@ -41,6 +42,11 @@ fn moments() -> bool {
         Ok(program) => sys::prog_test_run(program.as_fd()).is_ok(),
         Err(error) => error.errno == Errno::PERM,
     }
+}
+
+/// perf_event_open(2) says EACCES where bpf(2) says EPERM.
+fn privilege(error: SysError) -> SysError {
+    if error.errno == Errno::ACCESS { SysError { errno: Errno::PERM, ..error } } else { error }
 }
 
 /// Whether an attempt succeeded, or was refused for want of privilege.
@@ -120,6 +126,9 @@ mod tests {
         };
         check(Errno::INVAL, false);
         check(Errno::PERM, true);
+        let _fake = fake::install(|_| Some(Err(Errno::ACCESS)));
+        let found = try_all(NoKernel::new().btf());
+        assert!(found.hardware && !found.atomic_fetch);
     }
 
     /// Programs are tried, and one that a signal interrupts is tried again.

@@ -11,7 +11,7 @@ use portcullis_ebpf::{
     kernel::{Function, SourceError, Types, btf::Named},
 };
 
-const SYMBOLS: &str = "/proc/kallsyms";
+pub(super) const SYMBOLS: &str = "/proc/kallsyms";
 
 /// The functions that ftrace lists, by name. Where it lists none, or not to us, those of the kernel's symbols that BTF describes.
 pub(super) fn read(tracefs: &[PathBuf], kernel: &dyn Kernel) -> Result<Vec<Function>, SourceError> {

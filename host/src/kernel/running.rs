@@ -12,7 +12,10 @@ use portcullis_ebpf::{
     kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe},
 };
 
-use super::{binaries, features, functions};
+use super::{
+    binaries, features,
+    functions::{self, SYMBOLS},
+};
 use crate::symbols::{self, Symbols, SymbolsError};
 
 /// Beside it are the files of the modules (kernel/bpf/btf.c), since Linux 5.11.
@@ -33,6 +36,8 @@ pub struct RunningKernel {
     tracepoints: OnceLock<Result<Vec<(String, String)>, SourceError>>,
     features: OnceLock<Features>,
     functions: OnceLock<Result<Vec<Function>, SourceError>>,
+    /// The text of [`SYMBOLS`].
+    symbol_table: OnceLock<Result<String, SourceError>>,
     symbols: Arc<Symbols>,
 }
 
@@ -62,6 +67,7 @@ impl RunningKernel {
             tracepoints: OnceLock::new(),
             features: OnceLock::new(),
             functions: OnceLock::new(),
+            symbol_table: OnceLock::new(),
             symbols: Arc::new(Symbols::new(&symbols::Options::default())),
         })
     }
@@ -189,8 +195,10 @@ impl Kernel for RunningKernel {
     }
 
     fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
-        let path = Path::new("/proc/kallsyms");
-        let text = fs::read_to_string(path).map_err(|e| error(path, e.to_string()))?;
+        let path = Path::new(SYMBOLS);
+        // Megabytes, and asked for at every target of a probe.
+        let text = self.symbol_table.get_or_init(|| fs::read_to_string(path).map_err(|e| error(path, e.to_string())));
+        let text = text.as_ref().map_err(Clone::clone)?;
         // ADDRESS TYPE NAME [MODULE], see proc_kallsyms(5).
         let mut lines = text.lines().map(|line| line.split_ascii_whitespace());
         let found = lines.find_map(|mut words| {
