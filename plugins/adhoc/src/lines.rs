@@ -9,8 +9,9 @@ use portcullis_sdk::{CellKind, Cells, Result, TableColumn, TableNumber, TableRow
 /// How much text goes to the host at once, if there is a line end in it: the host cuts a line of more than 16 KiB.
 const PIECE: usize = 8 << 10;
 
-/// How many rows are collected at most.
+/// How many rows are collected at most, and how many bytes of them: the host takes 8 MiB in one call.
 const ROWS: usize = 4096;
+const BYTES: usize = 1 << 20;
 
 pub(crate) struct Lines {
     json: bool,
@@ -22,11 +23,13 @@ pub(crate) struct Lines {
     table: usize,
     times: Vec<u64>,
     texts: Vec<String>,
+    /// The bytes of `texts`.
+    bytes: usize,
 }
 
 impl Lines {
     pub(crate) fn new(json: bool) -> Lines {
-        Lines { json, text: String::new(), tables: Vec::new(), table: 0, times: Vec::new(), texts: Vec::new() }
+        Lines { json, text: String::new(), tables: Vec::new(), table: 0, times: Vec::new(), texts: Vec::new(), bytes: 0 }
     }
 
     /// Declares the tables that the actions need, and gives their names. `taken` are names of others.
@@ -58,11 +61,12 @@ impl Lines {
             return if self.text.len() >= PIECE { self.flush() } else { Ok(()) };
         }
         let table = self.tables.iter().position(|(name, _)| *name == statement).unwrap_or_default();
-        if table != self.table || self.times.len() >= ROWS {
+        if table != self.table || self.times.len() >= ROWS || self.bytes >= BYTES {
             self.flush()?;
         }
         self.table = table;
         self.times.push(time);
+        self.bytes += text.len();
         self.texts.push(text);
         Ok(())
     }
@@ -93,6 +97,7 @@ impl Lines {
             append(*table, TableRows { time: &self.times, columns: &columns, strings: &strings })?;
             self.times.clear();
             self.texts.clear();
+            self.bytes = 0;
         }
         Ok(())
     }

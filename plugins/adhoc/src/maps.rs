@@ -10,7 +10,7 @@ use portcullis_sdk::{
 use crate::{
     cells::{Cell, Reader},
     lines::Lines,
-    tables::{column_name, kind_of},
+    tables::{LONG_ROWS, column_name, kind_of},
 };
 
 /// All maps of the program, by number.
@@ -152,17 +152,20 @@ impl Known {
 
     /// Appends the elements as rows.
     fn append(&self, table: TableNumber, time: u64, map: &Map) -> Result<()> {
-        let times = vec![time; map.elements.len()];
-        let mut columns: Vec<Gathered> = self.fields.iter().map(|field| Gathered::new(kind_of(field.kind))).collect();
-        let mut strings: Vec<String> = Vec::new();
-        for Element { keys, values } in &map.elements {
-            for (column, cell) in columns.iter_mut().zip(keys.iter().chain(values)) {
-                column.push(cell, &mut strings);
+        for elements in map.elements.chunks(LONG_ROWS) {
+            let times = vec![time; elements.len()];
+            let mut columns: Vec<Gathered> = self.fields.iter().map(|field| Gathered::new(kind_of(field.kind))).collect();
+            let mut strings: Vec<String> = Vec::new();
+            for Element { keys, values } in elements {
+                for (column, cell) in columns.iter_mut().zip(keys.iter().chain(values)) {
+                    column.push(cell, &mut strings);
+                }
             }
+            let strings: Vec<&str> = strings.iter().map(String::as_str).collect();
+            let columns: Vec<TableValues<'_>> = columns.iter().map(Gathered::values).collect();
+            append(table, TableRows { time: &times, columns: &columns, strings: &strings })?;
         }
-        let strings: Vec<&str> = strings.iter().map(String::as_str).collect();
-        let columns: Vec<TableValues<'_>> = columns.iter().map(Gathered::values).collect();
-        append(table, TableRows { time: &times, columns: &columns, strings: &strings })
+        Ok(())
     }
 }
 

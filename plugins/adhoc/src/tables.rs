@@ -9,6 +9,9 @@ use portcullis_sdk::{
 
 use crate::cells::{Reader, line};
 
+/// How many rows are appended at once that have stacks or bytes as text: the host takes 8 MiB in one call, and a stack has 127 frames.
+pub(crate) const LONG_ROWS: usize = 256;
+
 /// A stream and its table.
 pub(crate) struct StreamTable {
     table: TableNumber,
@@ -28,6 +31,13 @@ impl StreamTable {
 
     /// Shows a range of rows.
     pub(crate) fn append(&self, rows: &RawRows, range: Range<usize>, strings: &[&str], reader: &Reader) -> Result<()> {
+        let long = rows.columns.iter().any(|column| matches!(column.values, Values::Bytes(_) | Values::Stack(_)));
+        let step = if long { LONG_ROWS } else { range.len().max(1) };
+        let mut pieces = range.clone().step_by(step).map(|start| start..range.end.min(start + step));
+        pieces.try_for_each(|piece| self.append_at_once(rows, piece, strings, reader))
+    }
+
+    fn append_at_once(&self, rows: &RawRows, range: Range<usize>, strings: &[&str], reader: &Reader) -> Result<()> {
         let absent: Vec<Vec<u8>> = rows.columns.iter().map(|column| bits(&column.absent, &range)).collect();
         // Stacks and bytes become texts, behind those of the batch.
         let mut texts: Vec<String> = Vec::new();
