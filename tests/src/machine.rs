@@ -5,21 +5,22 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     net::UdpSocket,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt as _},
 };
 
 /// Source and type, and where.
-const MOUNTS: [(&str, &str); 9] = [
+const MOUNTS: [(&str, &str); 7] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
-    ("tmpfs", "/tmp"),
-    ("tmpfs", "/run"),
     ("tracefs", "/sys/kernel/tracing"),
     ("debugfs", "/sys/kernel/debug"),
     ("bpf", "/sys/fs/bpf"),
     ("cgroup2", "/sys/fs/cgroup"),
 ];
+
+/// Directories that everyone may write to. The root is in memory already, and what was built below one of them is to stay seen.
+const SHARED: [&str; 2] = ["/tmp", "/run"];
 
 /// The modules that the kernel is to have, in the order of their names; a machine may have none.
 const MODULES: &str = "/modules";
@@ -36,6 +37,10 @@ impl Machine {
         }
         for (kind, at) in MOUNTS {
             mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
+        }
+        for at in SHARED {
+            fs::create_dir_all(at)?;
+            fs::set_permissions(at, fs::Permissions::from_mode(0o1777))?;
         }
         load_modules()?;
         loopback_up()?;
