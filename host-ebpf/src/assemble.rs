@@ -7,8 +7,8 @@ use aya_obj::generated::{
     BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_DW, BPF_END, BPF_EXIT,
     BPF_H, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE,
     BPF_JSLT, BPF_K, BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL,
-    BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE, BPF_W, BPF_X, BPF_XCHG,
-    BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE,
+    BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
 };
 
 use crate::output::MapRef;
@@ -302,6 +302,11 @@ impl Assembler {
 
     pub(crate) fn call(&mut self, helper: bpf_func_id) {
         self.insn(BPF_JMP | BPF_CALL, R0, 0, 0, helper as i32);
+    }
+
+    /// Calls a function of the kernel's own, by its number in BTF (a kfunc). Since Linux 5.13.
+    pub(crate) fn call_kernel(&mut self, function: u32) {
+        self.insn(BPF_JMP | BPF_CALL, R0, BPF_PSEUDO_KFUNC_CALL as u8, 0, function.cast_signed());
     }
 
     pub(crate) fn call_function(&mut self, function: Label) {

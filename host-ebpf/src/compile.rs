@@ -1,6 +1,9 @@
 //! All passes, in order, for the probes of one plugin.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+};
 
 use crate::{
     attach::{self, Target},
@@ -8,6 +11,7 @@ use crate::{
     counters::Layout,
     diagnostic::{Diagnostic, Part},
     generate::{self, GenerateError},
+    group,
     kernel::Kernel,
     needs::{AttachNeed, DataNeed, Needs},
     output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, Moment, PluginMap, Probe, Program, SpanEntry},
@@ -156,14 +160,10 @@ impl Unit {
                 self.needs.attach.push(need);
             }
         }
-        let targets = || parsed.targets.iter().map(|(_, target)| target);
-        let mut mechanisms: Vec<&str> =
-            targets().flat_map(|t| t.entry.iter().chain([&t.site])).map(|s| s.hook.mechanism()).collect();
-        mechanisms.sort_unstable();
-        mechanisms.dedup();
-        let mut attach: Vec<String> = targets().map(|t| t.point.clone()).collect();
+        let mut attach: Vec<String> = parsed.targets.iter().map(|(_, target)| target.point.clone()).collect();
         attach.dedup();
-        self.probes.push(Probe { name: spec.name.clone(), attach, span: parsed.span, mechanism: mechanisms.join("+") });
+        // The mechanism is known once hooks are put together.
+        self.probes.push(Probe { name: spec.name.clone(), attach, span: parsed.span, mechanism: String::new(), skips: false });
         Ok(())
     }
 
@@ -180,7 +180,9 @@ impl Unit {
         for (i, text) in spec.attach.iter().enumerate() {
             match attach::expand(text, kernel) {
                 Ok(found) => {
-                    let found = found.into_iter().filter(|t| seen.insert((t.point.clone(), t.site.hook.clone())));
+                    // One place may have several names: a hit of it is one hit.
+                    let place = |t: &Target| (t.entry.as_ref().map(|e| e.hook.clone()), t.site.hook.clone(), t.site.syscall);
+                    let found = found.into_iter().filter(|t| seen.insert(place(t)));
                     targets.extend(found.map(|target| (i, target)));
                 }
                 Err(error) => {
@@ -217,30 +219,37 @@ impl Unit {
         let counters =
             Layout { cpus: kernel.possible_cpus(), probes: self.probes.len() as u32, streams: self.plan.streams.len() as u32 };
         let (plugin_maps, elements): (Vec<PluginMap>, Vec<u32>) = self.maps.lay_out().into_iter().unzip();
-        let context = generate::Context::new(specs, options, counters, &self.plan, &plugin_maps, kernel);
+        let (groups, names) = group::group(&self.plan.hooks, kernel.features());
+        let context = generate::Context::new(specs, options, counters, &self.plan, &plugin_maps, &names, kernel);
         let mut programs = Vec::new();
         let mut scratch = 0;
-        for (hook, plan) in &self.plan.hooks {
-            let code = generate::program(hook, plan, &context).map_err(|e| {
+        for group in groups {
+            let code = generate::program(&group, &context).map_err(|e| {
                 let (probe, help) = match e {
                     GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
                     GenerateError::Scratch { probe, .. } => (probe, "keep fewer call stacks, or fewer frames: `kstack(16)`"),
-                    GenerateError::TooLarge(_) => (plan.functions.first().map_or(0, |f| f.probe), "make several probes of it"),
+                    GenerateError::TooLarge(_) => (group.functions().next().map_or(0, |f| f.probe), "make several probes of it"),
                 };
                 Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }
             })?;
-            let mut probes: Vec<usize> = plan.functions.iter().map(|f| f.probe).collect();
+            let mut probes: Vec<usize> = group.functions().map(|f| f.probe).collect();
             probes.sort_unstable();
             probes.dedup();
             scratch = scratch.max(code.scratch);
             programs.push(Program {
-                name: program_name(hook),
-                hook: hook.clone(),
+                name: program_name(&group.hook),
+                hook: group.hook,
                 probes,
                 insns: code.assembled.insns,
                 maps: code.assembled.maps,
                 notes: code.assembled.notes,
             });
+        }
+        for (number, probe) in self.probes.iter_mut().enumerate() {
+            let hooks = || programs.iter().filter(|program| program.probes.contains(&number)).map(|program| &program.hook);
+            let mechanisms: BTreeSet<&str> = hooks().map(Hook::mechanism).collect();
+            probe.mechanism = mechanisms.into_iter().collect::<Vec<_>>().join("+");
+            probe.skips = hooks().any(Hook::is_session);
         }
         let mut maps = Vec::new();
         if !self.probes.is_empty() {
@@ -265,13 +274,17 @@ impl Unit {
                 generate::SCRATCH_LEVELS,
             ));
         }
+        if !names.content.is_empty() {
+            let size = names.content.len() as u32;
+            maps.push(MapSpec { content: names.content, ..map(MapRef::Names, MapKind::Array, 4, size, 1) });
+        }
         let Unit { plan, probes, needs, missing, .. } = self;
         Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps, probes, counters, needs, missing })
     }
 }
 
 fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapSpec {
-    MapSpec { map, kind, key_size, value_size, max_entries }
+    MapSpec { map, kind, key_size, value_size, max_entries, content: Vec::new() }
 }
 
 /// At most 15 bytes of what the kernel allows in names.
@@ -279,7 +292,8 @@ pub(crate) fn program_name(hook: &Hook) -> String {
     let name: &str = match hook {
         Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } => name,
         Hook::Kprobe { function, .. } | Hook::Fentry { function, .. } => function,
-        Hook::Uprobe { path, .. } => path.rsplit('/').next().unwrap_or_default(),
+        Hook::KprobeMulti { places, .. } => places.first().map_or("", |place| &place.function),
+        Hook::Uprobe { path, .. } | Hook::UprobeMulti { path, .. } => path.rsplit('/').next().unwrap_or_default(),
         Hook::PerfEvent { .. } => "perf_event",
         Hook::Host(Moment::Begin) => "begin",
         Hook::Host(Moment::End) => "end",

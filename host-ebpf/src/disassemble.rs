@@ -8,8 +8,8 @@ use std::{
 use aya_obj::generated::{
     BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_END, BPF_EXIT, BPF_H, BPF_JA,
     BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_LD, BPF_LDX, BPF_LSH,
-    BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_W,
-    BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST,
+    BPF_STX, BPF_SUB, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
 };
 
 use crate::output::{MapRef, Program};
@@ -43,6 +43,7 @@ impl fmt::Display for MapRef {
             MapRef::Span(probe) => write!(f, "span{probe}"),
             MapRef::Plugin(number) => write!(f, "map{number}"),
             MapRef::Scratch => f.write_str("scratch"),
+            MapRef::Names => f.write_str("names"),
         }
     }
 }
@@ -108,6 +109,7 @@ fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &H
                 let function = at as i64 + 1 + i64::from(imm);
                 format!("call {}", usize::try_from(function).ok().and_then(|f| functions.get(&f)).unwrap_or(&"?"))
             }
+            BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_KFUNC_CALL => format!("call kernel {imm}"),
             BPF_CALL => format!("call {}", helper_name(imm)),
             BPF_JA => format!("goto {target}"),
             op => {

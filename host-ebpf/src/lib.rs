@@ -9,6 +9,7 @@
 //! | resolve | `attach` | attach points with wildcards | targets with typed arguments |
 //! | check | `check` | syntax trees, targets | typed trees, data classes |
 //! | plan | `plan` | typed trees | hooks, record layouts, counters, maps |
+//! | group | `group` | hooks | programs, and the places that each serves |
 //! | generate | `generate` | the plan | instructions with labels |
 //! | assemble | `assemble` | labels | instructions |
 //!
@@ -24,6 +25,7 @@ pub mod diagnostic;
 mod disassemble;
 pub mod gate;
 mod generate;
+mod group;
 pub mod kernel;
 pub mod needs;
 pub mod output;

@@ -41,6 +41,8 @@ pub struct Probe {
     pub span: bool,
     /// How it is attached: [`Hook::mechanism`], several joined with `+`.
     pub mechanism: String,
+    /// Returns whose entry was not seen are skipped by the kernel, and counted by nobody.
+    pub skips: bool,
 }
 
 /// An optional probe that this kernel does not have.
@@ -125,6 +127,23 @@ pub enum Hook {
         /// Only in this process.
         pid: Option<u32>,
     },
+    /// Functions of the kernel by one link: BPF_PROG_TYPE_KPROBE with BPF_TRACE_KPROBE_MULTI, or BPF_TRACE_KPROBE_SESSION for both ends.
+    KprobeMulti {
+        /// The functions.
+        places: Vec<KernelPlace>,
+        /// At which of their ends.
+        ends: Ends,
+    },
+    /// Places in a program or library by one link: BPF_PROG_TYPE_KPROBE with BPF_TRACE_UPROBE_MULTI, or BPF_TRACE_UPROBE_SESSION for
+    /// both ends.
+    UprobeMulti {
+        /// The file, as the host finds it.
+        path: String,
+        /// The places.
+        places: Vec<UserPlace>,
+        /// At which ends of the functions that begin there.
+        ends: Ends,
+    },
     /// A perf event that counts time, events of the kernel or of the hardware: BPF_PROG_TYPE_PERF_EVENT, the context is a
     /// `struct bpf_perf_event_data`. Opened disabled, enabled after the opening.
     PerfEvent {
@@ -141,6 +160,37 @@ pub enum Hook {
     },
     /// The host runs it itself, once: BPF_PROG_TYPE_RAW_TRACEPOINT by BPF_PROG_TEST_RUN. Since Linux 5.10.
     Host(Moment),
+}
+
+/// A function of the kernel among many that one link serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelPlace {
+    /// Its name.
+    pub function: String,
+    /// What the program is told there (bpf_get_attach_cookie()).
+    pub cookie: u64,
+}
+
+/// A place in a file among many that one link serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserPlace {
+    /// The byte in the file.
+    pub offset: u64,
+    /// As for [`Hook::Uprobe`].
+    pub semaphore: u64,
+    /// What the program is told there (bpf_get_attach_cookie()).
+    pub cookie: u64,
+}
+
+/// Which ends of a call a link serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ends {
+    /// Where it begins.
+    Entry,
+    /// Where it returns.
+    Return,
+    /// Both, and the program says at the entry whether it wants to see the return: a session.
+    Both,
 }
 
 /// When the host runs a program itself.
@@ -164,9 +214,29 @@ impl Hook {
             Hook::Fentry { returns: true, .. } => "fexit",
             Hook::Uprobe { returns: false, .. } => "uprobe",
             Hook::Uprobe { returns: true, .. } => "uretprobe",
+            Hook::KprobeMulti { ends: Ends::Entry, .. } => "kprobe.multi",
+            Hook::KprobeMulti { ends: Ends::Return, .. } => "kretprobe.multi",
+            Hook::KprobeMulti { ends: Ends::Both, .. } => "kprobe.session",
+            Hook::UprobeMulti { ends: Ends::Entry, .. } => "uprobe.multi",
+            Hook::UprobeMulti { ends: Ends::Return, .. } => "uretprobe.multi",
+            Hook::UprobeMulti { ends: Ends::Both, .. } => "uprobe.session",
             Hook::PerfEvent { .. } => "perf_event",
             Hook::Host(_) => "host",
         }
+    }
+
+    /// One link serves both ends of calls.
+    pub(crate) fn is_session(&self) -> bool {
+        matches!(self, Hook::KprobeMulti { ends: Ends::Both, .. } | Hook::UprobeMulti { ends: Ends::Both, .. })
+    }
+
+    /// Where it is, whichever end of the call it is at.
+    pub(crate) fn place(&self) -> Hook {
+        let mut place = self.clone();
+        if let Hook::Kprobe { returns, .. } | Hook::Fentry { returns, .. } | Hook::Uprobe { returns, .. } = &mut place {
+            *returns = false;
+        }
+        place
     }
 }
 
@@ -188,6 +258,8 @@ pub enum MapRef {
     Plugin(usize),
     /// Room for what does not fit onto the stack; per CPU, claimed by its first word.
     Scratch,
+    /// The names of places that one program serves: what `func` and `probe` are at each.
+    Names,
 }
 
 /// The beginning of a span map's value.
@@ -215,6 +287,8 @@ pub struct MapSpec {
     pub value_size: u32,
     /// In elements.
     pub max_entries: u32,
+    /// What its only element holds from the beginning; empty for zeroes.
+    pub content: Vec<u8>,
 }
 
 /// The types of map there are.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     attach::{Site, Target},
-    check::ir::{Body, Field as Emitted, FieldValue, Save, Statement, StatementKind},
+    check::ir::{Body, ContextUse, Field as Emitted, FieldValue, Save, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
     record::{self, Field, Naming, Slot, Stream},
@@ -36,14 +36,30 @@ pub(crate) struct Function {
     pub(crate) syscall: bool,
     /// The running task is the one that is traced, and must be in scope.
     pub(crate) task: bool,
-    /// Of a span whose targets can be within each other: which of them this is, the second part of its key.
-    pub(crate) target: Option<u32>,
+    /// Of a span whose targets can be within each other: what says which of them this is, the second part of its key.
+    pub(crate) nesting: Nesting,
     pub(crate) body: Body,
 }
 
+/// What tells the targets of a span apart that a thread can be in at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Nesting {
+    /// There is but one, or a thread can be in one alone.
+    #[default]
+    One,
+    /// The number of the place ([`HookPlan::place`]), which both of its ends have.
+    Place,
+    /// A number of its own.
+    Pair(u32),
+}
+
 /// Everything that runs at one hook.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HookPlan {
+    /// The number of the place that the hook is at; where a function begins and where it returns is one place.
+    pub(crate) place: u32,
+    /// One link may serve this place and others: no function needs more of the context than such a link gives.
+    pub(crate) multi: bool,
     pub(crate) functions: Vec<Function>,
     /// Functions that run at every hit of the hook.
     pub(crate) always: Vec<usize>,
@@ -57,8 +73,10 @@ pub(crate) struct Plan {
     pub(crate) streams: Vec<Stream>,
     /// For each stream, the probe that emits it first.
     owners: Vec<usize>,
-    /// For each span that tells its targets apart, how many there were so far.
-    targets: BTreeMap<usize, u32>,
+    /// Places and their numbers.
+    places: BTreeMap<Hook, u32>,
+    /// How many spans there are between two places that tell their targets apart.
+    pairs: u32,
     pub(crate) hooks: BTreeMap<Hook, HookPlan>,
     /// The probes that are spans.
     pub(crate) spans: BTreeMap<usize, SpanPlan>,
@@ -93,22 +111,21 @@ impl Plan {
     /// Adds a probe at one target, which may be one of several.
     pub(crate) fn add(&mut self, probe: usize, target: &Target, several: bool, body: Body) -> Result<(), Unplanned> {
         self.add_streams(probe, &body.statements)?;
-        let syscall = target.site.syscall;
-        let function = |site: &Site, half, target, body| Function {
+        let function = |site: &Site, half, nesting, body| Function {
             probe,
             half,
             syscall: site.syscall.is_some(),
             task: site.task,
-            target,
+            nesting,
             body,
         };
         let Some(entry) = &target.entry else {
-            return self.route(&target.site.hook, syscall, function(&target.site, Half::Whole, None, body));
+            return self.route(&target.site, body.here, function(&target.site, Half::Whole, Nesting::One, body));
         };
         let span = self.spans.entry(probe).or_default();
         span.saved = span.saved.max(body.saves.iter().map(Save::size).sum());
         // A thread is in one system call at a time, and in any number of functions.
-        let mut number = None;
+        let mut nesting = Nesting::One;
         if let Some((key, _)) = &body.key {
             let parts = key.len() as u32;
             if span.parts != 0 && span.parts != parts {
@@ -116,21 +133,32 @@ impl Plan {
                 return Err(Unplanned { message, help: Some("make two probes of it".to_owned()), stream: None });
             }
             span.parts = parts;
-        } else if several && syscall.is_none() {
+        } else if several && target.site.syscall.is_none() {
             span.parts = 2;
-            let all = self.targets.entry(probe).or_default();
-            number = Some(*all);
-            *all += 1;
+            nesting = if entry.hook.place() == target.site.hook.place() {
+                Nesting::Place
+            } else {
+                self.pairs += 1;
+                Nesting::Pair(self.pairs)
+            };
         }
-        let saved = Body { saves: body.saves.clone(), key: body.key.clone(), ..Body::default() };
-        self.route(&entry.hook, entry.syscall, function(entry, Half::Entry, number, saved))?;
+        let saved = Body { saves: body.saves.clone(), key: body.key.clone(), entry: body.entry, ..Body::default() };
+        self.route(entry, body.entry, function(entry, Half::Entry, nesting, saved))?;
         // What another key joins ends wherever it ends: whose it is was asked where it began.
         let task = target.site.task && body.key.is_none();
-        self.route(&target.site.hook, syscall, Function { task, ..function(&target.site, Half::Exit, number, body) })
+        self.route(&target.site, body.here, Function { task, ..function(&target.site, Half::Exit, nesting, body) })
     }
 
-    fn route(&mut self, hook: &Hook, syscall: Option<u32>, function: Function) -> Result<(), Unplanned> {
-        let plan = self.hooks.entry(hook.clone()).or_default();
+    /// `uses`: what the function reads of the context.
+    fn route(&mut self, site: &Site, uses: ContextUse, function: Function) -> Result<(), Unplanned> {
+        let hook = site.bare.as_ref().filter(|_| uses.is_none()).unwrap_or(&site.hook);
+        let next = self.places.len() as u32;
+        let place = *self.places.entry(hook.place()).or_insert(next);
+        // Where many functions of the kernel have one link, not all registers may be there: fprobe keeps those of calls alone
+        // (ftrace_partial_regs(), include/linux/ftrace_regs.h).
+        let multi = site.multi && !(uses.registers && matches!(hook, Hook::Kprobe { .. }));
+        let plan = self.hooks.entry(hook.clone()).or_insert_with(|| HookPlan { place, multi, ..HookPlan::default() });
+        plan.multi &= multi;
         let index = match plan.functions.iter().rposition(|f| *f == function) {
             Some(index) => index,
             None if plan.functions.len() == MAX_BODIES => {
@@ -143,7 +171,7 @@ impl Plan {
                 plan.functions.len() - 1
             }
         };
-        match syscall {
+        match site.syscall {
             Some(number) => plan.by_syscall.entry(number).or_default().push(index),
             None => plan.always.push(index),
         }

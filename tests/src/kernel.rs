@@ -66,9 +66,13 @@ pub fn trace(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>) -
 
 /// The same with a ring of a given size, which nobody reads before the close.
 pub fn trace_with(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, ring: u32) -> Traced {
-    let kernel = running();
-    let compiled = compile(&kernel, specs, options);
-    let mut loaded = session(&kernel, compiled.clone(), options, ring).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    trace_on(&running(), specs, options, workloads, ring)
+}
+
+/// The same on a kernel that may be attached to by another mechanism.
+pub fn trace_on(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, ring: u32) -> Traced {
+    let compiled = compile(kernel, specs, options);
+    let mut loaded = session(kernel, compiled.clone(), options, ring).load(kernel).unwrap_or_else(|e| panic!("{e}"));
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
     let ring = loaded.take_ring(0);
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));

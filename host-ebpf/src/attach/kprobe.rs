@@ -97,6 +97,7 @@ fn target(function: &Named, offset: u64, kernel: &dyn Kernel) -> Target {
     if offset > 0 {
         point.push_str(&format!("+{offset}"));
         site.hook = Hook::Kprobe { function: function.name.clone(), offset, returns: false };
+        site.multi = false;
         // Within a function its registers hold anything.
         site.arguments.clear();
         site.positional.clear();
@@ -111,6 +112,7 @@ pub(super) fn entry(function: &Named, kernel: &dyn Kernel) -> Site {
     Site {
         arguments,
         positional: function::register_arguments(),
+        multi: multi(function, kernel),
         ..Site::new(
             Hook::Kprobe { function: function.name.clone(), offset: 0, returns: false },
             ContextKind::Registers,
@@ -127,5 +129,11 @@ pub(super) fn exit(function: &Named, kernel: &dyn Kernel) -> Site {
         None => Some(function::word("retval", place)),
     };
     let hook = Hook::Kprobe { function: function.name.clone(), offset: 0, returns: true };
-    Site { retval, ..Site::new(hook, ContextKind::Registers, &function.name) }
+    Site { retval, multi: multi(function, kernel), ..Site::new(hook, ContextKind::Registers, &function.name) }
+}
+
+/// Linux finds functions of modules for such links since 6.2 (ftrace_lookup_symbols(), kernel/trace/ftrace.c), and which kernel does
+/// can't be told by trying.
+fn multi(function: &Named, kernel: &dyn Kernel) -> bool {
+    kernel.features().kprobe_multi && function.module.is_none()
 }

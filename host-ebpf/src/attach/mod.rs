@@ -115,6 +115,10 @@ pub(crate) enum ContextKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) hook: Hook,
+    /// A cheaper hook, for a half that reads nothing of the context.
+    pub(crate) bare: Option<Hook>,
+    /// One program and one link may serve this place and others.
+    pub(crate) multi: bool,
     /// The hook serves all system calls; this half wants one.
     pub(crate) syscall: Option<u32>,
     pub(crate) context: ContextKind,
@@ -134,6 +138,8 @@ impl Site {
     fn new(hook: Hook, context: ContextKind, function: &str) -> Site {
         Site {
             hook,
+            bare: None,
+            multi: false,
             syscall: None,
             context,
             task: true,

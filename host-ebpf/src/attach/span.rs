@@ -87,8 +87,8 @@ impl Kind for UprobeSpan {
         let found = uprobe::find(binary, name, kernel)?;
         let target = |f: &crate::kernel::UserFunction| Target {
             point: format!("span:uprobe:{}:{}", f.path, f.name),
-            site: uprobe::exit(f),
-            entry: Some(uprobe::entry(f)),
+            site: uprobe::exit(f, kernel),
+            entry: Some(uprobe::entry(f, kernel)),
             key: None,
         };
         Ok(found.iter().map(target).collect())

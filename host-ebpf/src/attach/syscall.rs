@@ -31,6 +31,9 @@ impl Kind for SyscallSpan {
         let mut out = Vec::new();
         for name in names {
             let half = |prefix: &str| {
+                if !kernel.features().raw_tracepoint {
+                    return perf_site(&format!("{prefix}{name}"), kernel).map_err(|e| AttachError::source(whole.clone(), &e));
+                }
                 site(&format!("{prefix}{name}"), kernel).map_err(|e| AttachError::source(whole.clone(), &e))?.ok_or_else(|| {
                     AttachError::missing(whole.clone(), format!("the number of system call `{name}` is not known"))
                 })
@@ -81,6 +84,23 @@ pub(super) fn site(tracepoint: &str, kernel: &dyn Kernel) -> Result<Option<Site>
         Argument { name: field.name.clone(), ctype: field.ctype.clone(), typ: None, value }
     });
     Ok(Some(site_of(hook, name, number, arguments.collect(), None)))
+}
+
+/// The same by the perf tracepoint of this one call.
+fn perf_site(tracepoint: &str, kernel: &dyn Kernel) -> Result<Site, SourceError> {
+    let mut site = super::tracepoint::target("syscalls", tracepoint, kernel)?.site;
+    site.function = tracepoint.trim_start_matches("sys_enter_").trim_start_matches("sys_exit_").to_owned();
+    site.retval = site.arguments.iter().find(|argument| argument.name == "ret").cloned();
+    Ok(site)
+}
+
+/// What a process passes to the kernel points into its own memory, whatever the type says.
+pub(super) fn point_into_process(arguments: &mut [Argument]) {
+    for argument in arguments {
+        if let ArgumentValue::Pointer(_, space) = &mut argument.value {
+            *space = Space::User;
+        }
+    }
 }
 
 fn site_of(hook: Hook, name: &str, number: u32, arguments: Vec<Argument>, retval: Option<Argument>) -> Site {

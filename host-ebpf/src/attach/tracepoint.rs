@@ -2,7 +2,8 @@
 //!
 //! Those of system calls (`tracepoint:syscalls:sys_enter_read`) ride on the raw tracepoints `sys_enter` and `sys_exit`, in one
 //! program for all; see [`super::syscall`]. The others go through perf_event_open(2), with the record that the format file
-//! describes as context.
+//! describes as context; where nothing of that is read, they ride on the raw tracepoint that fills the record, which costs less and
+//! detaches in no time.
 
 use super::{
     Argument, ArgumentValue, AttachError, ContextKind, Kind, Listed, Place, Site, Target,
@@ -55,17 +56,24 @@ impl Kind for Tracepoint {
     }
 }
 
-fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, SourceError> {
+pub(super) fn target(category: &str, name: &str, kernel: &dyn Kernel) -> Result<Target, SourceError> {
     let point = format!("tracepoint:{category}:{name}");
+    let rides = kernel.features().raw_tracepoint;
     if category == "syscalls"
+        && rides
         && let Some(site) = syscall::site(name, kernel)?
     {
         return Ok(Target { point, site, entry: None, key: None });
     }
     let format = read_format(category, name, kernel)?;
     let hook = Hook::PerfTracepoint { category: category.to_owned(), name: name.to_owned() };
-    let arguments = format.fields.iter().map(argument).collect();
-    let site = Site { arguments, ..Site::new(hook, ContextKind::Record, "") };
+    let mut arguments: Vec<Argument> = format.fields.iter().map(argument).collect();
+    if category == "syscalls" {
+        syscall::point_into_process(&mut arguments);
+    }
+    // An event has its tracepoint's name (include/trace/trace_events.h).
+    let bare = (rides && kernel.btf().raw_tracepoint_id(name).is_some()).then(|| Hook::TpBtf { name: name.to_owned() });
+    let site = Site { arguments, bare, ..Site::new(hook, ContextKind::Record, "") };
     Ok(Target { point, site, entry: None, key: None })
 }
 

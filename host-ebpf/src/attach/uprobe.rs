@@ -29,7 +29,8 @@ impl Kind for Uprobe {
             let path = kernel.user_binary(binary).map_err(|e| AttachError::no_binary(span, &e))?;
             let hook = Hook::Uprobe { path: path.clone(), offset, returns: false, semaphore: 0, pid: None };
             // What stands there is not known, so no register is an argument.
-            let site = Site::new(hook, ContextKind::Registers, "");
+            let multi = kernel.features().uprobe_multi;
+            let site = Site { multi, ..Site::new(hook, ContextKind::Registers, "") };
             return Ok(vec![Target { point: format!("uprobe:{path}:{offset:#x}"), site, entry: None, key: None }]);
         }
         // `operator+` has no offset.
@@ -39,7 +40,7 @@ impl Kind for Uprobe {
         };
         let found = find(binary, name, kernel)?;
         let target = |f: &UserFunction| {
-            let mut site = entry(f);
+            let mut site = entry(f, kernel);
             let mut point = format!("uprobe:{}:{}", f.path, f.name);
             if offset > 0 {
                 point.push_str(&format!("+{offset}"));
@@ -74,7 +75,7 @@ impl Kind for Uretprobe {
         let (binary, name) = parts(rest)?;
         let found = find(binary, name, kernel)?;
         let point = |f: &UserFunction| format!("uretprobe:{}:{}", f.path, f.name);
-        Ok(found.iter().map(|f| Target { point: point(f), site: exit(f), entry: None, key: None }).collect())
+        Ok(found.iter().map(|f| Target { point: point(f), site: exit(f, kernel), entry: None, key: None }).collect())
     }
 
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError> {
@@ -135,15 +136,17 @@ pub(super) fn find(binary: &str, name: &str, kernel: &dyn Kernel) -> Result<Vec<
 }
 
 /// Where a function begins.
-pub(super) fn entry(function: &UserFunction) -> Site {
+pub(super) fn entry(function: &UserFunction, kernel: &dyn Kernel) -> Site {
     let hook = hook(function, begin(function), false);
-    Site { positional: function::register_arguments(), ..Site::new(hook, ContextKind::Registers, &function.name) }
+    let multi = kernel.features().uprobe_multi;
+    Site { positional: function::register_arguments(), multi, ..Site::new(hook, ContextKind::Registers, &function.name) }
 }
 
 /// Where it returns.
-pub(super) fn exit(function: &UserFunction) -> Site {
+pub(super) fn exit(function: &UserFunction, kernel: &dyn Kernel) -> Site {
     let retval = Some(function::word("retval", Place::Context(registers::RETURN_OFFSET)));
-    Site { retval, ..Site::new(hook(function, begin(function), true), ContextKind::Registers, &function.name) }
+    let multi = kernel.features().uprobe_multi;
+    Site { retval, multi, ..Site::new(hook(function, begin(function), true), ContextKind::Registers, &function.name) }
 }
 
 /// Behind the landing pad, which the kernel would execute step by step at twenty times the cost.

@@ -44,7 +44,7 @@ impl Kind for Usdt {
         };
         let found = ask(provider, name)?;
         if !found.is_empty() {
-            return Ok(found.iter().map(target).collect());
+            return Ok(found.iter().map(|probe| target(probe, kernel)).collect());
         }
         let span = rest.len() - name.len()..rest.len();
         let of = if provider == "*" { String::new() } else { format!(" of `{provider}`") };
@@ -65,11 +65,12 @@ impl Kind for Usdt {
     }
 }
 
-fn target(probe: &UserProbe) -> Target {
+fn target(probe: &UserProbe, kernel: &dyn Kernel) -> Target {
     let UserProbe { path, provider, name, .. } = probe;
     let hook = Hook::Uprobe { path: path.clone(), offset: probe.offset, returns: false, semaphore: probe.semaphore, pid: None };
     let positional = arguments(&probe.arguments);
-    let site = Site { positional, ..Site::new(hook, ContextKind::Registers, name) };
+    let multi = kernel.features().uprobe_multi;
+    let site = Site { positional, multi, ..Site::new(hook, ContextKind::Registers, name) };
     Target { point: format!("usdt:{path}:{provider}:{name}"), site, entry: None, key: None }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, Result,
     builtins::{self, BUILTINS, Only},
     fold, functions,
-    ir::{self, Access, MemoryField, Save, Stack, Text, Value},
+    ir::{self, Access, MemoryField, NameKind, Names, Save, Stack, Text, Value},
     types::{Array, BOOL, IntType, S64, Typed, U64, common_sign, computed, literal_type},
 };
 use crate::{
@@ -167,9 +167,9 @@ impl Checker<'_> {
                     let message = format!("no function is traced at {}", self.here(half));
                     return Err(self.error_help(span, message, "`probe` is the attach point"));
                 }
-                Ok(Typed::Literal(function.into_bytes()))
+                Ok(self.name(NameKind::Function, function))
             }
-            "probe" => Ok(Typed::Literal(self.target.point.clone().into_bytes())),
+            "probe" => Ok(self.name(NameKind::Point, self.target.point.clone())),
             "probetype" => {
                 let kind = self.target.point.split(':').next().unwrap_or_default();
                 Ok(Typed::Literal(kind.as_bytes().to_vec()))
@@ -177,6 +177,7 @@ impl Checker<'_> {
             "kstack" | "ustack" => self.stack(name, None, span, half),
             "usermode" => {
                 self.has_registers(span, half)?;
+                self.uses(half).registers = true;
                 let (offset, mask) = registers::USER_MODE;
                 let value = Value::Load(Place::Context(offset), U64);
                 let value = fold::binary(BinaryOp::BitAnd, false, value, Value::Const(mask));
@@ -201,6 +202,19 @@ impl Checker<'_> {
                 None => Err(self.unknown(name, span, half)),
             },
         }
+    }
+
+    /// A name of the target: fixed, unless one program may serve this place and others.
+    fn name(&mut self, kind: NameKind, name: String) -> Typed {
+        if !self.target.site.multi {
+            return Typed::Literal(name.into_bytes());
+        }
+        let capacity = Names::capacity(&name);
+        match kind {
+            NameKind::Function => self.names.function = Some(name),
+            NameKind::Point => self.names.point = Some(name),
+        }
+        Typed::Text(Text::Name(kind, capacity), format!("char[{capacity}]"))
     }
 
     /// `arg0`, `arg1` ...
@@ -322,6 +336,8 @@ impl Checker<'_> {
         }
         match self.expr(inner, Half::Entry)? {
             Typed::Int(value, typ) => Ok(Typed::Int(Value::Saved(self.save(Save::Int(value))), typ)),
+            // It has the same at both ends.
+            name @ Typed::Text(Text::Name(..), _) => Ok(name),
             Typed::Text(text, ctype) => {
                 let text = self.short(text, span)?;
                 let keep = text.capacity();
@@ -371,6 +387,7 @@ impl Checker<'_> {
 
     fn argument(&mut self, argument: &Argument, span: &Range<usize>, half: Half) -> Result<Typed> {
         let ctype = &argument.ctype;
+        self.uses(half).arguments = true;
         match argument.value {
             ArgumentValue::Int(place, int) => {
                 // A register is read as a whole: perf events allow nothing else (pe_prog_is_valid_access(), kernel/trace/bpf_trace.c).
@@ -502,6 +519,12 @@ impl Checker<'_> {
         at: &Range<usize>,
     ) -> Result<Typed> {
         let equal = equality(op).ok_or_else(|| self.no_text(op, span))?;
+        // A name of the same probe may be longer at another target.
+        if let Text::Name(_, capacity) = text
+            && literal.len() > capacity as usize
+        {
+            return Ok(Typed::Int(Value::Const(u64::from(!equal)), computed(BOOL)));
+        }
         // The command's name ends with a NUL byte.
         let most = if text == Text::Comm { ir::COMM_SIZE as usize - 1 } else { MAX_LITERAL.min(text.capacity() as usize) };
         if literal.len() > most {

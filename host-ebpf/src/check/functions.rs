@@ -488,6 +488,7 @@ impl Checker<'_> {
             return Err(Diagnostic { help: Some(help), ..error });
         };
         self.read(DataClass::Arguments, span);
+        self.uses(half).registers = true;
         Ok(Typed::Int(Value::Load(Place::Context(offset), U64), computed(U64)))
     }
 

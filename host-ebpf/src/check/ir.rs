@@ -197,6 +197,8 @@ pub(crate) enum Text {
     },
     /// A fixed string.
     Literal(Vec<u8>),
+    /// What [`Body::names`] says, which differs between the targets of a probe; at most so many bytes.
+    Name(NameKind, u32),
     /// Text that the span's entry half kept, at most `keep` bytes, by position in [`Body::saves`].
     Saved {
         index: usize,
@@ -226,7 +228,7 @@ impl Text {
         match self {
             Text::Comm => COMM_SIZE,
             Text::Chars { size, .. } | Text::Array { size, .. } => *size,
-            Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } => *keep,
+            Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } | Text::Name(_, keep) => *keep,
             Text::Variable { keep, .. } | Text::Element { keep, .. } | Text::Saved { keep, .. } => *keep,
             // One that is empty has room for its NUL byte still.
             Text::Literal(bytes) => (bytes.len() as u32).max(1),
@@ -370,6 +372,62 @@ pub(crate) struct Body {
     pub(crate) saves: Vec<Save>,
     /// What joins the halves of a span, as seen at the entry and at the exit; `None` for the thread.
     pub(crate) key: Option<(Vec<Value>, Vec<Value>)>,
+    /// What [`Text::Name`] stands for in it.
+    pub(crate) names: Names,
+    /// What a span's entry half reads of its context.
+    pub(crate) entry: ContextUse,
+    /// The same where the body runs.
+    pub(crate) here: ContextUse,
+}
+
+/// The names that a place has, as far as a body asks for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Names {
+    /// `func`
+    pub(crate) function: Option<String>,
+    /// `probe`
+    pub(crate) point: Option<String>,
+}
+
+/// Which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum NameKind {
+    Function,
+    Point,
+}
+
+impl Names {
+    /// Each that there is.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (NameKind, &str)> {
+        let names = [(NameKind::Function, &self.function), (NameKind::Point, &self.point)];
+        names.into_iter().filter_map(|(kind, name)| Some((kind, name.as_deref()?)))
+    }
+
+    /// One of them; empty if it is not there.
+    pub(crate) fn get(&self, wanted: NameKind) -> &str {
+        self.each().find(|(kind, _)| *kind == wanted).map_or("", |(_, name)| name)
+    }
+
+    /// The room for such a name in bytes: the same for names of about one length, so that few programs serve many places.
+    pub(crate) fn capacity(name: &str) -> u32 {
+        (name.len() as u32).next_multiple_of(32).max(32)
+    }
+}
+
+/// What code reads of its program's context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ContextUse {
+    /// Arguments, or what is returned.
+    pub(crate) arguments: bool,
+    /// Registers by their names.
+    pub(crate) registers: bool,
+}
+
+impl ContextUse {
+    /// Nothing at all.
+    pub(crate) fn is_none(self) -> bool {
+        self == ContextUse::default()
+    }
 }
 
 /// What a span's entry half keeps.

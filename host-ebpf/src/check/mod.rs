@@ -22,7 +22,7 @@ mod types;
 
 use std::ops::Range;
 
-use ir::{Body, Field, FieldValue, Save, Source, StatementKind, Text, Value};
+use ir::{Body, ContextUse, Field, FieldValue, Names, Save, Source, StatementKind, Text, Value};
 use maps::Maps;
 use types::{IntType, Typed, computed};
 
@@ -126,6 +126,9 @@ fn check_once(
         wider: false,
         saves: Vec::new(),
         reads: Vec::new(),
+        names: Names::default(),
+        entry: ContextUse::default(),
+        here: ContextUse::default(),
         loops: 0,
     };
     let mut body = Body::default();
@@ -141,6 +144,8 @@ fn check_once(
     body.key = checker.key()?;
     body.variables = variables.iter().map(|variable| variable.text).collect();
     body.saves = checker.saves;
+    body.names = checker.names;
+    (body.entry, body.here) = (checker.entry, checker.here);
     let texts = variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
     Ok((body, checker.reads, texts.map(|variable| (variable.name, variable.text)).collect()))
 }
@@ -158,6 +163,9 @@ struct Checker<'a> {
     wider: bool,
     saves: Vec<Save>,
     reads: Vec<Read>,
+    names: Names,
+    entry: ContextUse,
+    here: ContextUse,
     /// How many loops are around this statement.
     loops: u32,
 }
@@ -204,6 +212,14 @@ impl<'a> Checker<'a> {
         if !self.reads.iter().any(|r| r.class == class) {
             let text = self.text(span).to_owned();
             self.reads.push(Read { class, text });
+        }
+    }
+
+    /// What is read of the context in a half.
+    fn uses(&mut self, half: Half) -> &mut ContextUse {
+        match half {
+            Half::Here => &mut self.here,
+            Half::Entry => &mut self.entry,
         }
     }
 

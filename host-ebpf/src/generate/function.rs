@@ -6,17 +6,17 @@ use aya_obj::generated::bpf_func_id::{
 };
 
 use super::{
-    Context, GenerateError, STACK,
+    At, Context, GenerateError, STACK,
     room::{SCRATCH, Spot},
     statement,
 };
 use crate::{
-    assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R6, R7, R8, R9, Reg, Width},
+    assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, Width},
     check::ir::{Save, text_room},
     counters::{Counter, StreamCounter},
     kernel::syscalls::TS_COMPAT,
     output::MapRef,
-    plan::{Function, Half},
+    plan::{Function, Half, Nesting},
     processes,
     spec::Scope,
 };
@@ -25,6 +25,7 @@ pub(super) struct Generator<'a> {
     pub(super) asm: Assembler,
     pub(super) context: &'a Context<'a>,
     pub(super) function: &'a Function,
+    pub(super) at: At,
     /// The stack in use, in bytes below the frame pointer, and the most that it was.
     used: u32,
     most: u32,
@@ -35,6 +36,8 @@ pub(super) struct Generator<'a> {
     scratch_needed: u32,
     /// Where the address of the scratch map's value is that is claimed; 0 if there is no place for it yet.
     pub(super) scratch: i16,
+    /// The number of the place, where the link's cookie says it.
+    pub(super) cookie: i16,
     /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
     pub(super) pid_tgid: i16,
     /// The variables.
@@ -65,18 +68,20 @@ pub(super) struct Generated {
 }
 
 impl<'a> Generator<'a> {
-    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function, scratch_needed: u32) -> Self {
+    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function, at: At, scratch_needed: u32) -> Self {
         let (completed, out) = (asm.label(), asm.label());
         Generator {
             asm,
             context,
             function,
+            at,
             used: 0,
             most: 0,
             scratch_used: 0,
             scratch_most: 0,
             scratch_needed,
             scratch: 0,
+            cookie: 0,
             pid_tgid: 0,
             variables: Vec::new(),
             entry_time: 0,
@@ -96,6 +101,11 @@ impl<'a> Generator<'a> {
         self.asm.mov(R6, R1);
         self.asm.mov(R7, R2);
         self.asm.mov(R8, R3);
+        let asks = self.function.nesting == Nesting::Place || self.function.body.names.each().next().is_some();
+        if asks && self.at.place.is_none() {
+            self.cookie = self.allocate(8);
+            self.asm.store(Width::W8, FP, self.cookie, R4);
+        }
         if self.function.syscall {
             self.native_abi();
         }

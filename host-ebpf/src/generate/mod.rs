@@ -1,4 +1,4 @@
-//! The plan to instructions: one program per hook.
+//! The plan to instructions: one program per hook, or per group of hooks that are alike.
 //!
 //! A program is a dispatcher and one function per probe half. The dispatcher loads the gate word, once, and calls the functions
 //! of this hit with what it found. Each function asks for itself whether the hit is one of its probe, counts it, and runs the
@@ -31,16 +31,17 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use aya_obj::generated::bpf_func_id::BPF_FUNC_ktime_get_ns;
+use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_attach_cookie, BPF_FUNC_ktime_get_ns};
 use function::Generator;
 pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
 
 use crate::{
-    assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R6, R7, R8, R9, TooLarge, Width},
+    assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, TooLarge, Width},
     check::ir::Save,
     counters::Layout,
     gate,
-    kernel::{Features, Kernel, syscalls},
+    group::{Group, NameTable},
+    kernel::{Features, Kernel, btf::TypeId, syscalls},
     output::{Hook, MapRef, PluginMap},
     plan::{Half, HookPlan, Plan, SpanPlan},
     record::Stream,
@@ -57,8 +58,24 @@ pub(crate) struct Context<'a> {
     /// The names of the probes, for the listing.
     pub(crate) names: Vec<&'a str>,
     pub(crate) features: Features,
+    /// What places are called that one program serves.
+    pub(crate) places: &'a NameTable,
     /// The offset of `thread_info.status` in `struct task_struct`, where the kernel has it.
     pub(crate) thread_status: Option<u32>,
+    /// The kernel's function that says at which end of a call a session's program runs.
+    pub(crate) session_is_return: Option<u32>,
+}
+
+/// `__bpf_kfunc bool bpf_session_is_return(...)`, kernel/trace/bpf_trace.c, since Linux 6.10; since 7.0 it takes the context.
+const SESSION_IS_RETURN: &str = "bpf_session_is_return";
+
+/// Where the functions of a program run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    /// The place's number; `None` where the link's cookie says it.
+    pub(crate) place: Option<u32>,
+    /// Where calls return.
+    pub(crate) returns: bool,
 }
 
 impl<'a> Context<'a> {
@@ -68,12 +85,25 @@ impl<'a> Context<'a> {
         counters: Layout,
         plan: &'a Plan,
         maps: &'a [PluginMap],
+        places: &'a NameTable,
         kernel: &dyn Kernel,
     ) -> Self {
         let thread_status = kernel.btf().member("task_struct", "thread_info.status").map(|(offset, _)| offset);
         let names = specs.iter().map(|spec| spec.name.as_str()).collect();
         let features = kernel.features();
-        Context { options, counters, streams: &plan.streams, maps, spans: &plan.spans, names, features, thread_status }
+        let session_is_return = kernel.btf().function(SESSION_IS_RETURN).map(TypeId::number);
+        Context {
+            options,
+            counters,
+            streams: &plan.streams,
+            maps,
+            spans: &plan.spans,
+            names,
+            features,
+            places,
+            thread_status,
+            session_is_return,
+        }
     }
 }
 
@@ -98,35 +128,38 @@ pub(crate) enum GenerateError {
 /// The stack that a function can use.
 pub(crate) const STACK: u32 = 512 - 32;
 
-/// Makes the program of one hook.
-pub(crate) fn program(hook: &Hook, plan: &HookPlan, context: &Context<'_>) -> Result<Code, GenerateError> {
+/// Makes one program.
+pub(crate) fn program(group: &Group, context: &Context<'_>) -> Result<Code, GenerateError> {
     let mut asm = Assembler::default();
-    let labels: Vec<Label> = plan.functions.iter().map(|_| asm.label()).collect();
-    dispatcher(&mut asm, hook, plan, &labels, context);
+    let labels: Vec<Vec<Label>> = group.ends().map(|(plan, _)| plan.functions.iter().map(|_| asm.label()).collect()).collect();
+    dispatcher(&mut asm, group, &labels, context);
     let mut scratch = 0;
-    for (function, label) in plan.functions.iter().zip(&labels) {
-        let half = match function.half {
-            Half::Whole => "",
-            Half::Entry => ".entry",
-            Half::Exit => ".exit",
-        };
-        // Whether a function uses the scratch map is known once it is made, and it has to begin by claiming it.
-        let large =
-            context.maps.iter().any(|map| map.key_size > room::ON_STACK) || function.body.saves.iter().any(Save::is_stack);
-        let needed = match large {
-            true => Generator::new(Assembler::default(), context, function, 0).generate()?.scratch,
-            false => 0,
-        };
-        // Several functions of one probe differ in their arguments.
-        let name = format!("{}{half}", context.names.get(function.probe).copied().unwrap_or_default());
-        asm.function(*label, &name);
-        asm = Generator::new(asm, context, function, needed).generate()?.asm;
-        scratch = scratch.max(needed);
+    for ((plan, returns), labels) in group.ends().zip(&labels) {
+        let at = At { place: (!group.by_cookie()).then_some(plan.place), returns };
+        for (function, label) in plan.functions.iter().zip(labels) {
+            let half = match function.half {
+                Half::Whole => "",
+                Half::Entry => ".entry",
+                Half::Exit => ".exit",
+            };
+            // Whether a function uses the scratch map is known once it is made, and it has to begin by claiming it.
+            let large =
+                context.maps.iter().any(|map| map.key_size > room::ON_STACK) || function.body.saves.iter().any(Save::is_stack);
+            let needed = match large {
+                true => Generator::new(Assembler::default(), context, function, at, 0).generate()?.scratch,
+                false => 0,
+            };
+            // Several functions of one probe differ in their arguments.
+            let name = format!("{}{half}", context.names.get(function.probe).copied().unwrap_or_default());
+            asm.function(*label, &name);
+            asm = Generator::new(asm, context, function, at, needed).generate()?.asm;
+            scratch = scratch.max(needed);
+        }
     }
     Ok(Code { assembled: asm.finish()?, scratch })
 }
 
-fn dispatcher(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[Label], context: &Context<'_>) {
+fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], context: &Context<'_>) {
     let main = asm.label();
     asm.function(main, "dispatch");
     asm.mov(R6, R1);
@@ -142,38 +175,79 @@ fn dispatcher(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[La
         }
         None => asm.set(R7, 1),
     }
+    let cookie = group.by_cookie();
+    if cookie {
+        // r8: the place. Behind a closed gate nobody asks for it.
+        when_open(asm, R8, |asm| {
+            asm.mov(R1, R6);
+            asm.call(BPF_FUNC_get_attach_cookie);
+        });
+    }
+    match (group.ends().map(|(plan, _)| plan).collect::<Vec<_>>().as_slice(), functions) {
+        ([plan], [functions]) => {
+            end(asm, &group.hook, plan, functions, cookie);
+            asm.set(R0, 0);
+        }
+        ([entry, exit], [entering, returning]) => {
+            let (begins, done) = (asm.label(), asm.label());
+            asm.mov(R1, R6);
+            asm.call_kernel(context.session_is_return.unwrap_or_default());
+            asm.jump_if_imm(Cond::Eq, R0, 0, begins);
+            end(asm, &group.hook, exit, returning, cookie);
+            asm.set(R0, 0);
+            asm.jump(done);
+            asm.place(begins);
+            end(asm, &group.hook, entry, entering, cookie);
+            // 1 has the kernel skip the return: with the gate closed it would be of no use.
+            asm.mov(R0, R7);
+            asm.alu_imm(Alu::Xor, R0, 1);
+            asm.place(done);
+        }
+        _ => asm.set(R0, 0),
+    }
+    asm.exit();
+}
+
+/// Calls the functions of one end.
+fn end(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[Label], cookie: bool) {
     let shared = !plan.always.is_empty() && !plan.by_syscall.is_empty();
     if shared || plan.always.len() > 1 {
         time(asm);
     } else {
         asm.set(R9, 0);
     }
-    calls(asm, &plan.always, functions);
+    calls(asm, &plan.always, functions, cookie);
     if !plan.by_syscall.is_empty() {
         let out = asm.label();
         number(asm, hook);
         switch(asm, &plan.by_syscall, functions, shared, out);
         asm.place(out);
     }
-    asm.set(R0, 0);
-    asm.exit();
+}
+
+/// `dst`: what `ask` leaves in r0, or 0 with the gate closed.
+fn when_open(asm: &mut Assembler, dst: Reg, ask: impl FnOnce(&mut Assembler)) {
+    let closed = asm.label();
+    asm.set(dst, 0);
+    asm.jump_if_imm(Cond::Eq, R7, 0, closed);
+    ask(asm);
+    asm.mov(dst, R0);
+    asm.place(closed);
 }
 
 /// r9: the one time of a run in which several functions may ask for it. With the gate closed none does.
 fn time(asm: &mut Assembler) {
-    let closed = asm.label();
-    asm.set(R9, 0);
-    asm.jump_if_imm(Cond::Eq, R7, 0, closed);
-    asm.call(BPF_FUNC_ktime_get_ns);
-    asm.mov(R9, R0);
-    asm.place(closed);
+    when_open(asm, R9, |asm| asm.call(BPF_FUNC_ktime_get_ns));
 }
 
-fn calls(asm: &mut Assembler, which: &[usize], functions: &[Label]) {
+fn calls(asm: &mut Assembler, which: &[usize], functions: &[Label], cookie: bool) {
     for function in which {
         asm.mov(R1, R6);
         asm.mov(R2, R7);
         asm.mov(R3, R9);
+        if cookie {
+            asm.mov(R4, R8);
+        }
         asm.call_function(functions[*function]);
     }
 }
@@ -220,7 +294,7 @@ fn switch(asm: &mut Assembler, by_syscall: &BTreeMap<u32, Vec<usize>>, functions
         if !shared && which.len() > 1 {
             time(asm);
         }
-        calls(asm, which, functions);
+        calls(asm, which, functions, false);
         asm.jump(out);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     counters::Counter,
     gate,
     output::{MapRef, SpanEntry},
-    plan::SpanPlan,
+    plan::{Nesting, SpanPlan},
 };
 
 /// The offsets in [`SpanEntry`], and of what follows it.
@@ -184,9 +184,19 @@ impl Generator<'_> {
             return;
         }
         self.span_key = self.allocate(plan.key_size());
-        let (key_slot, target) = (self.span_key, self.function.target.unwrap_or_default());
-        let thread = [Value::Task(TaskField::Tid), Value::Const(target.into())];
-        for (i, part) in key.unwrap_or(&thread).iter().enumerate() {
+        let key_slot = self.span_key;
+        let Some(key) = key else {
+            self.value(&Value::Task(TaskField::Tid));
+            self.asm.store(Width::W8, FP, key_slot, R0);
+            match (self.function.nesting, self.at.place) {
+                (Nesting::Place, None) => self.asm.load(Width::W8, R0, FP, self.cookie),
+                (Nesting::Place, Some(number)) | (Nesting::Pair(number), _) => self.asm.set(R0, number.into()),
+                (Nesting::One, _) => self.asm.set(R0, 0),
+            }
+            self.asm.store(Width::W8, FP, key_slot + 8, R0);
+            return;
+        };
+        for (i, part) in key.iter().enumerate() {
             self.value(part);
             self.asm.store(Width::W8, FP, key_slot + 8 * i as i16, R0);
         }

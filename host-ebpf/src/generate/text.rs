@@ -9,8 +9,9 @@ use super::{function::Generator, room::Spot};
 use crate::{
     assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R6, Width},
     attach::Space,
-    check::ir::{COMM_SIZE, Text, Value, text_room},
+    check::ir::{COMM_SIZE, NameKind, Text, Value, text_room},
     counters::Counter,
+    output::MapRef,
     record,
 };
 
@@ -34,6 +35,16 @@ impl Generator<'_> {
                 let ended = !bytes.len().is_multiple_of(8);
                 self.zero(at, written, end.max(if ended { written } else { written + 8 }));
             }
+            Text::Name(kind, keep) => match self.at.place {
+                Some(_) => {
+                    let name = self.function.body.names.get(*kind).as_bytes().to_vec();
+                    self.put_text(&Text::Literal(name), at, capacity, zero, field);
+                }
+                None => {
+                    self.put_name(*kind, *keep, at);
+                    self.zero(at, text_room(*keep), end);
+                }
+            },
             Text::Variable { index, keep } | Text::Saved { index, keep } => {
                 let slot = if let Text::Variable { .. } = text { self.variable(*index) } else { self.saved(*index) };
                 self.copy(at, FP, slot, text_room(*keep));
@@ -71,6 +82,24 @@ impl Generator<'_> {
                 self.read_text(text, at, field, true);
             }
         }
+    }
+
+    /// The name of the place that the cookie tells, from the table.
+    fn put_name(&mut self, kind: NameKind, keep: u32, at: Spot) {
+        let table = self.context.places;
+        let (none, done) = (self.asm.label(), self.asm.label());
+        self.asm.load(Width::W8, R1, FP, self.cookie);
+        // There is no such place; the verifier wants to see it.
+        self.asm.jump_if_imm(Cond::Ge, R1, table.rows as i32, none);
+        self.asm.alu_imm(Alu::Mul, R1, table.stride as i32);
+        let column = table.column((self.function.probe, kind, self.at.returns));
+        self.asm.map_value(R0, MapRef::Names, column.unwrap_or_default());
+        self.asm.alu(Alu::Add, R0, R1);
+        self.copy(at, R0, 0, text_room(keep));
+        self.asm.jump(done);
+        self.asm.place(none);
+        self.zero(at, 0, text_room(keep));
+        self.asm.place(done);
     }
 
     /// Text that is read from memory up to its NUL byte. With `cut`, what is longer than it is to be kept is cut; else one byte more of
@@ -139,7 +168,7 @@ impl Generator<'_> {
                 self.read_text(text, Spot::stack(buffer), None, false);
             }
             _ => {
-                let zero = matches!(text, Text::Literal(_) | Text::Choose(..));
+                let zero = matches!(text, Text::Literal(_) | Text::Name(..) | Text::Choose(..));
                 self.put_text(text, Spot::stack(buffer), text.capacity(), zero, None);
             }
         }

@@ -19,6 +19,17 @@ pub struct Features {
     pub uprobe: bool,
     /// Counters of the processor, which virtual machines often lack.
     pub hardware: bool,
+    /// BPF_TRACE_RAW_TP: raw tracepoints whose arguments BTF describes. Since Linux 5.5; where it is not to be used, trace events go
+    /// through perf events.
+    pub raw_tracepoint: bool,
+    /// BPF_TRACE_KPROBE_MULTI: one link for many functions of the kernel. Since Linux 5.18, with CONFIG_FPROBE.
+    pub kprobe_multi: bool,
+    /// BPF_TRACE_KPROBE_SESSION: such a link for both ends of a call. Since Linux 6.10.
+    pub kprobe_session: bool,
+    /// BPF_TRACE_UPROBE_MULTI: one link for many places in a file. Since Linux 6.6.
+    pub uprobe_multi: bool,
+    /// BPF_TRACE_UPROBE_SESSION: such a link for both ends of a call. Since Linux 6.13.
+    pub uprobe_session: bool,
     /// BPF_PROG_TEST_RUN of programs of raw tracepoints: `begin` and `end`. Since Linux 5.10.
     pub moments: bool,
 }
@@ -33,7 +44,26 @@ impl Features {
         kprobe: true,
         fentry: true,
         uprobe: true,
+        raw_tracepoint: true,
+        kprobe_multi: true,
+        kprobe_session: true,
+        uprobe_multi: true,
+        uprobe_session: true,
         hardware: true,
         moments: true,
     };
+
+    /// The same kernel without what is there for speed alone: every trace event, and every place in the kernel or a program, by a perf
+    /// event of its own.
+    #[must_use]
+    pub fn plain(self) -> Features {
+        Features {
+            raw_tracepoint: false,
+            kprobe_multi: false,
+            kprobe_session: false,
+            uprobe_multi: false,
+            uprobe_session: false,
+            ..self
+        }
+    }
 }

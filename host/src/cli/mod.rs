@@ -30,6 +30,7 @@ pub use trace::trace;
 
 use crate::{
     grants::{Refusals, Refused},
+    kernel::Mechanism,
     manifest::{Format, Manifest, quantity},
     output::clean,
 };
@@ -127,6 +128,10 @@ pub struct Run {
     /// Trace every process, not only COMMAND and its children.
     #[arg(long, requires = "command")]
     pub system_wide: bool,
+
+    /// How to attach: as cheaply as this kernel can, or each attach point by a perf event of its own, for comparison.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub mechanism: Mechanism,
 
     /// Show the debug messages of plugins and of the host.
     #[arg(long, short)]
@@ -229,6 +234,10 @@ pub struct Trace {
     /// Write the report to FILE as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// How to attach: as cheaply as this kernel can, or each attach point by a perf event of its own, for comparison.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub mechanism: Mechanism,
 
     /// Show the whole report at the end, and the debug messages of the host.
     #[arg(long, short)]

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::{Exit, Run, signals::Signals};
 use crate::{
     contract::Level,
-    kernel::RunningKernel,
+    kernel::{Mechanism, RunningKernel},
     output::Printer,
     report,
     run::{self, Ending, Plan, Ready},
@@ -26,7 +26,13 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         system_wide: arguments.system_wide,
         pid: None,
     };
-    let how = How { verbose: arguments.verbose, report: arguments.report.as_deref(), dry_run: arguments.dry_run, brief: false };
+    let how = How {
+        verbose: arguments.verbose,
+        report: arguments.report.as_deref(),
+        dry_run: arguments.dry_run,
+        brief: false,
+        mechanism: arguments.mechanism,
+    };
     follow(&plan, &how, |_| None)
 }
 
@@ -40,6 +46,8 @@ pub(super) struct How<'a> {
     pub(super) dry_run: bool,
     /// Of the report, say at the end only what was lost.
     pub(super) brief: bool,
+    /// How to attach.
+    pub(super) mechanism: Mechanism,
 }
 
 /// Takes a plan to its end. `look` sees what is loaded, and can end it there with a text to print.
@@ -52,7 +60,7 @@ pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -
         // Found out now, and not when there is something to lose.
         report::check_writable(path).context("nothing was run")?;
     }
-    let kernel = RunningKernel::open()?;
+    let kernel = RunningKernel::open()?.with_mechanism(how.mechanism);
     let ready = run::load(plan, &kernel, &printer)?;
     if let Some(text) = look(&ready) {
         io::stdout().write_all(text.as_bytes()).context("can't print")?;

@@ -36,8 +36,10 @@ fn definitions_are_sound() {
 fn run_options() {
     assert_eq!(run("run b.toml"), Run { target: Target { path: "b.toml".into(), ..Default::default() }, ..Default::default() });
     assert_eq!(
-        run("run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --config {} \
-             --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"),
+        run(
+            "run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --mechanism perf --config {} \
+             --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"
+        ),
         Run {
             target: Target {
                 path: "p.wasm".into(),
@@ -51,6 +53,7 @@ fn run_options() {
             report: Some("r.json".into()),
             dry_run: true,
             system_wide: true,
+            mechanism: Mechanism::Perf,
             verbose: true,
             command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),
         }

@@ -41,6 +41,7 @@ pub fn trace(arguments: &Trace) -> anyhow::Result<Exit> {
         report: arguments.report.as_deref(),
         dry_run: arguments.dry_run,
         brief: !arguments.verbose,
+        mechanism: arguments.mechanism,
     };
     let outcome = follow(&plan, &how, |ready| arguments.listing.then(|| listing(ready.plugins())));
     outcome.map_err(|error| match error.downcast::<SpecErrors>() {

@@ -48,7 +48,7 @@ impl Counters {
             span: probe.span,
             hits: sum(Counter::Hits),
             hits_closed: sum(Counter::HitsClosed),
-            unpaired: Some(sum(Counter::Unpaired)),
+            unpaired: Some(sum(Counter::Unpaired)).filter(|unpaired| *unpaired > 0 || !probe.skips),
             filtered: sum(Counter::Filtered),
             // No probe has a rate limit.
             shed: 0,

@@ -413,7 +413,7 @@ mod tests {
         let value_size = 8 * content.words().max(1);
         let value = field("", int(0, 8));
         let map = PluginMap { name: "m".into(), content, kind, keys, bucket, value, key_size, value_size };
-        let spec = MapSpec { map: MapRef::Plugin(0), kind, key_size, value_size, max_entries: entries };
+        let spec = MapSpec { map: MapRef::Plugin(0), kind, key_size, value_size, max_entries: entries, content: Vec::new() };
         let data = map::create(&spec, 0).unwrap();
         let fd = data.fd().as_fd().try_clone_to_owned().unwrap();
         (Open::new(map, fd, entries).unwrap(), data)

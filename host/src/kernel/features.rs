@@ -6,7 +6,10 @@ use aya_obj::generated::{
     bpf_attach_type, bpf_func_id, bpf_func_id::BPF_FUNC_ktime_get_boot_ns, bpf_func_id::BPF_FUNC_ktime_get_tai_ns, bpf_insn,
     bpf_prog_type,
 };
-use portcullis_ebpf::kernel::{Btf, Features};
+use portcullis_ebpf::{
+    kernel::{Btf, Features},
+    output::{Ends, UserPlace},
+};
 use rustix::io::Errno;
 
 use super::{
@@ -21,6 +24,7 @@ const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
 
 /// Tries everything. Without the privilege to try, a kernel counts as able: what is attempted then says why it fails.
 pub(super) fn try_all(btf: &Btf) -> Features {
+    let session = btf.function("bpf_session_is_return").map(|function| asking(function.number()));
     Features {
         atomic_fetch: loads(&exchange()),
         large_keys: possible(sys::create_hash(1024, 8)),
@@ -31,9 +35,35 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         fentry: fentry(btf),
         uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
         // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
+        // Older than every kernel that has ring buffers.
+        raw_tracepoint: true,
+        kprobe_multi: kprobe_multi(Ends::Entry, &RETURN_0),
+        kprobe_session: session.as_ref().is_some_and(|program| kprobe_multi(Ends::Both, program)),
+        uprobe_multi: uprobe_multi(Ends::Entry, &RETURN_0),
+        uprobe_session: session.as_ref().is_some_and(|program| uprobe_multi(Ends::Both, program)),
         hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0).map_err(privilege)),
         moments: moments(),
     }
+}
+
+/// Whether one link serves many functions of the kernel: one that is not there is then looked for.
+fn kprobe_multi(ends: Ends, program: &[bpf_insn]) -> bool {
+    let program = load(bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::kprobe_multi(ends)), 0, program);
+    // ftrace_lookup_symbols(), kernel/trace/ftrace.c
+    program.is_ok_and(|program| {
+        let link = sys::link_kprobe_multi(program.as_fd(), ends, &[c"no such function".to_owned()], &[0]);
+        link.is_err_and(|error| matches!(error.errno, Errno::SRCH | Errno::NOENT))
+    })
+}
+
+/// Whether one link serves many places of a file: a directory is then refused as none.
+fn uprobe_multi(ends: Ends, program: &[bpf_insn]) -> bool {
+    let program = load(bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::uprobe_multi(ends)), 0, program);
+    // bpf_uprobe_multi_link_attach(), kernel/trace/bpf_trace.c
+    program.is_ok_and(|program| {
+        let place = UserPlace { offset: 0, semaphore: 0, cookie: 0 };
+        sys::link_uprobe_multi(program.as_fd(), ends, c"/", &[place]).is_err_and(|error| error.errno == Errno::BADF)
+    })
 }
 
 /// Whether the host can run a program itself.
@@ -58,7 +88,7 @@ fn loads(insns: &[bpf_insn]) -> bool {
     possible(load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, insns))
 }
 
-fn load(kind: bpf_prog_type, attach: Option<bpf_attach_type>, btf_id: u32, insns: &[bpf_insn]) -> sys::Result<OwnedFd> {
+fn load(kind: bpf_prog_type, attach: Option<u32>, btf_id: u32, insns: &[bpf_insn]) -> sys::Result<OwnedFd> {
     program::try_load(&Load { kind, attach, btf_id, btf_object: None, name: "pc_feature", insns }, None)
 }
 
@@ -66,7 +96,7 @@ fn load(kind: bpf_prog_type, attach: Option<bpf_attach_type>, btf_id: u32, insns
 fn fentry(btf: &Btf) -> bool {
     let Some(id) = FUNCTIONS.iter().find_map(|name| btf.function(name)) else { return false };
     let kind = bpf_prog_type::BPF_PROG_TYPE_TRACING;
-    let program = load(kind, Some(bpf_attach_type::BPF_TRACE_FENTRY), id.number(), &[set_zero(0), EXIT]);
+    let program = load(kind, Some(bpf_attach_type::BPF_TRACE_FENTRY as u32), id.number(), &RETURN_0);
     match program.and_then(|program| sys::raw_tracepoint_open(program.as_fd())) {
         Ok(_) => true,
         // A kernel may forbid trampolines to those, too, who may load anything else.
@@ -76,7 +106,7 @@ fn fentry(btf: &Btf) -> bool {
 
 /// `return 0` on no occasion.
 fn nothing() -> sys::Result<OwnedFd> {
-    load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, &[set_zero(0), EXIT])
+    load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, &RETURN_0)
 }
 
 const fn insn(code: u8, registers: u8, off: i16, imm: i32) -> bpf_insn {
@@ -88,6 +118,14 @@ const EXIT: bpf_insn = insn(0x95, 0, 0, 0);
 /// `rN = 0`
 const fn set_zero(register: u8) -> bpf_insn {
     insn(0xb7, register, 0, 0)
+}
+
+const RETURN_0: [bpf_insn; 2] = [set_zero(0), EXIT];
+
+/// `function(); return 0`, of a function of the kernel's.
+fn asking(function: u32) -> [bpf_insn; 3] {
+    // BPF_PSEUDO_KFUNC_CALL in place of a source register.
+    [insn(0x85, 0x20, 0, function.cast_signed()), set_zero(0), EXIT]
 }
 
 /// `return helper()`

@@ -15,13 +15,15 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 
+use super::sys;
+
 /// A map could not be made or mapped.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} the map `{map}` ({bytes} bytes): {error}{}", way_out(.error))]
 pub struct MapError {
     /// Its name in the kernel.
     pub map: String,
-    /// `create` or `map`.
+    /// `create`, `fill` or `map`.
     pub action: &'static str,
     /// How large it would be.
     pub bytes: u64,
@@ -56,7 +58,18 @@ pub fn create(spec: &MapSpec, ring: u32) -> Result<MapData, MapError> {
         MapKind::RingBuf => (bpf_map_type::BPF_MAP_TYPE_RINGBUF, 0, ring),
     };
     let map = aya_obj::Map::new_from_params(kind as u32, spec.key_size, spec.value_size, entries, flags);
-    make(&map, &name(spec.map))
+    let name = name(spec.map);
+    let made = make(&map, &name)?;
+    if !spec.content.is_empty() {
+        let filled = sys::map_update(made.fd().as_fd(), &0_u32.to_ne_bytes(), &spec.content);
+        filled.map_err(|error| MapError {
+            map: name,
+            action: "fill",
+            bytes: spec.content.len() as u64,
+            error: io::Error::from(error.errno),
+        })?;
+    }
+    Ok(made)
 }
 
 /// Makes an array of one element that programs reach by a direct pointer and the host through the mapping.
@@ -100,6 +113,7 @@ pub fn name(map: MapRef) -> String {
         MapRef::Span(probe) => format!("pc_span{}", probe % 100_000_000),
         MapRef::Plugin(number) => format!("pc_map{}", number % 100_000_000),
         MapRef::Scratch => "pc_scratch".to_owned(),
+        MapRef::Names => "pc_names".to_owned(),
     }
 }
 

@@ -38,5 +38,5 @@ pub use map::MapError;
 pub use processes::Processes;
 pub use program::LoadError;
 pub use ring::Ring;
-pub use running::RunningKernel;
+pub use running::{Mechanism, RunningKernel};
 pub use sys::SysError;

@@ -138,7 +138,7 @@ pub fn load<'m>(
     let (kind, attach, btf_id) = match &program.hook {
         Hook::TpBtf { name } => {
             let id = kernel.btf().raw_tracepoint_id(name).ok_or_else(|| LoadError::NoTracepoint(name.clone()))?;
-            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_RAW_TP), id)
+            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_RAW_TP as u32), id)
         }
         Hook::Fentry { module, function, returns } => {
             let types = Types::new(kernel);
@@ -146,10 +146,12 @@ pub fn load<'m>(
             let id = found.ok_or_else(|| LoadError::NoFunction(function.clone()))?.id.number();
             btf_object = module.as_deref().map(module_btf).transpose()?;
             let attach = if *returns { bpf_attach_type::BPF_TRACE_FEXIT } else { bpf_attach_type::BPF_TRACE_FENTRY };
-            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(attach), id)
+            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(attach as u32), id)
         }
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
         Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
+        Hook::KprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::kprobe_multi(*ends)), 0),
+        Hook::UprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::uprobe_multi(*ends)), 0),
         Hook::PerfEvent { .. } => (bpf_prog_type::BPF_PROG_TYPE_PERF_EVENT, None, 0),
         Hook::Host(_) => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
     };

@@ -22,7 +22,14 @@ pub struct Ring {
 impl Ring {
     /// Makes a ring of `size` bytes, a power of two and a multiple of the page size.
     pub fn create(size: u32) -> Result<Ring, MapError> {
-        let spec = MapSpec { map: MapRef::Ring, kind: MapKind::RingBuf, key_size: 0, value_size: 0, max_entries: size };
+        let spec = MapSpec {
+            map: MapRef::Ring,
+            kind: MapKind::RingBuf,
+            key_size: 0,
+            value_size: 0,
+            max_entries: size,
+            content: Vec::new(),
+        };
         let data = map::create(&spec, size)?;
         let fail = |error: io::Error| MapError { map: "pc_ring".to_owned(), action: "map", bytes: size.into(), error };
         let page = rustix::param::page_size();

@@ -24,6 +24,16 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 /// Where tracefs is mounted: by itself, or below debugfs on older systems.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// Which of several ways to attach is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mechanism {
+    /// The cheapest that this kernel has and that means the same.
+    #[default]
+    Cheapest,
+    /// A perf event for each attach point, as every kernel has it, for comparison.
+    Perf,
+}
+
 /// The running kernel. What it says is read once and kept.
 #[derive(Debug)]
 pub struct RunningKernel {
@@ -39,6 +49,7 @@ pub struct RunningKernel {
     /// The text of [`SYMBOLS`].
     symbol_table: OnceLock<Result<String, SourceError>>,
     symbols: Arc<Symbols>,
+    mechanism: Mechanism,
 }
 
 impl RunningKernel {
@@ -69,12 +80,19 @@ impl RunningKernel {
             functions: OnceLock::new(),
             symbol_table: OnceLock::new(),
             symbols: Arc::new(Symbols::new(&symbols::Options::default())),
+            mechanism: Mechanism::default(),
         })
     }
 
     /// The same, with others that look into programs and libraries.
     pub fn with_symbols(self, symbols: Arc<Symbols>) -> RunningKernel {
         RunningKernel { symbols, ..self }
+    }
+
+    /// The same, attached to by another mechanism.
+    #[must_use]
+    pub fn with_mechanism(self, mechanism: Mechanism) -> RunningKernel {
+        RunningKernel { mechanism, ..self }
     }
 
     /// Who looks into programs and libraries. Nothing runs for that before it is asked.
@@ -156,7 +174,11 @@ impl Kernel for RunningKernel {
     }
 
     fn features(&self) -> Features {
-        *self.features.get_or_init(|| features::try_all(&self.btf))
+        let features = *self.features.get_or_init(|| features::try_all(&self.btf));
+        match self.mechanism {
+            Mechanism::Cheapest => features,
+            Mechanism::Perf => features.plain(),
+        }
     }
 
     fn functions(&self) -> Result<&[Function], SourceError> {

@@ -4,16 +4,19 @@
 //! a test may install on its thread.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     fmt,
     mem::{size_of, zeroed},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 use aya_obj::generated::{
-    PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
-    bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
+    BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF,
+    PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_3,
+    bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type,
+    bpf_stats_type, perf_event_attr, perf_type_id,
 };
+use portcullis_ebpf::output::{Ends, UserPlace};
 use rustix::io::Errno;
 
 /// A call that the kernel refused.
@@ -52,7 +55,7 @@ pub(crate) struct Load<'a> {
     /// Its type.
     pub(crate) kind: bpf_prog_type,
     /// For a type that has such, where it attaches.
-    pub(crate) attach: Option<bpf_attach_type>,
+    pub(crate) attach: Option<u32>,
     /// The kernel type that it attaches to; 0 for none.
     pub(crate) btf_id: u32,
     /// The module whose BTF has that type; `None` for the kernel's own. Since Linux 5.11.
@@ -82,7 +85,7 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
     attr.__bindgen_anon_3.insns = load.insns.as_ptr() as u64;
     attr.__bindgen_anon_3.insn_cnt = length(load.insns.len());
     attr.__bindgen_anon_3.license = license.as_ptr() as u64;
-    attr.__bindgen_anon_3.expected_attach_type = load.attach.map_or(0, |attach| attach as u32);
+    attr.__bindgen_anon_3.expected_attach_type = load.attach.unwrap_or(0);
     attr.__bindgen_anon_3.attach_btf_id = load.btf_id;
     attr.__bindgen_anon_3.__bindgen_anon_1.attach_btf_obj_fd = load.btf_object.map_or(0, descriptor);
     let mut name = [0; 16];
@@ -104,6 +107,64 @@ pub(crate) fn raw_tracepoint_open(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = empty();
     attr.raw_tracepoint.prog_fd = descriptor(program);
     bpf_fd("bpf(BPF_RAW_TRACEPOINT_OPEN)", bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// Attach types that aya-obj's bindings lack (`enum bpf_attach_type`, include/uapi/linux/bpf.h).
+const BPF_TRACE_KPROBE_SESSION: u32 = 56;
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+
+/// The attach type of a program for many functions of the kernel.
+pub(crate) fn kprobe_multi(ends: Ends) -> u32 {
+    match ends {
+        Ends::Entry | Ends::Return => bpf_attach_type::BPF_TRACE_KPROBE_MULTI as u32,
+        Ends::Both => BPF_TRACE_KPROBE_SESSION,
+    }
+}
+
+/// The attach type of a program for many places in a file.
+pub(crate) fn uprobe_multi(ends: Ends) -> u32 {
+    match ends {
+        Ends::Entry | Ends::Return => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
+        Ends::Both => BPF_TRACE_UPROBE_SESSION,
+    }
+}
+
+/// BPF_LINK_CREATE of a program for functions of the kernel, each with its cookie. Since Linux 5.18, for both ends since 6.10. Dropping
+/// the descriptor detaches.
+pub(crate) fn link_kprobe_multi(program: BorrowedFd<'_>, ends: Ends, functions: &[CString], cookies: &[u64]) -> Result<OwnedFd> {
+    let names: Vec<*const std::ffi::c_char> = functions.iter().map(|name| name.as_ptr()).collect();
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = descriptor(program);
+    attr.link_create.attach_type = kprobe_multi(ends);
+    attr.link_create.__bindgen_anon_3.kprobe_multi = bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_3 {
+        flags: if ends == Ends::Return { BPF_F_KPROBE_MULTI_RETURN } else { 0 },
+        cnt: length(names.len().min(cookies.len())),
+        syms: names.as_ptr() as u64,
+        addrs: 0,
+        cookies: cookies.as_ptr() as u64,
+    };
+    bpf_fd("bpf(BPF_LINK_CREATE)", bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// BPF_LINK_CREATE of a program for places in a file, each with its cookie. Since Linux 6.6, for both ends since 6.13. Dropping the
+/// descriptor detaches.
+pub(crate) fn link_uprobe_multi(program: BorrowedFd<'_>, ends: Ends, path: &CStr, places: &[UserPlace]) -> Result<OwnedFd> {
+    let offsets: Vec<u64> = places.iter().map(|place| place.offset).collect();
+    let semaphores: Vec<u64> = places.iter().map(|place| place.semaphore).collect();
+    let cookies: Vec<u64> = places.iter().map(|place| place.cookie).collect();
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = descriptor(program);
+    attr.link_create.attach_type = uprobe_multi(ends);
+    attr.link_create.__bindgen_anon_3.uprobe_multi = bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7 {
+        path: path.as_ptr() as u64,
+        offsets: offsets.as_ptr() as u64,
+        ref_ctr_offsets: semaphores.as_ptr() as u64,
+        cookies: cookies.as_ptr() as u64,
+        cnt: length(places.len()),
+        flags: if ends == Ends::Return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+        pid: 0,
+    };
+    bpf_fd("bpf(BPF_LINK_CREATE)", bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
 /// BPF_PROG_TEST_RUN of a raw tracepoint's program, on this CPU and without arguments. Since Linux 5.10.

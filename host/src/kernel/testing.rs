@@ -184,7 +184,14 @@ pub(crate) fn byte_in_file(address: u64) -> (String, u64) {
 
 /// A plugin with these programs, one span probe and one stream.
 pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
-    let spec = |map, kind, key_size, value_size, max_entries| MapSpec { map, kind, key_size, value_size, max_entries };
+    let spec = |map, kind, key_size, value_size, max_entries| MapSpec {
+        map,
+        kind,
+        key_size,
+        value_size,
+        max_entries,
+        content: Vec::new(),
+    };
     Compiled {
         programs,
         maps: vec![
@@ -199,6 +206,7 @@ pub(crate) fn compiled(programs: Vec<Program>) -> Compiled {
             attach: vec!["span:syscall:getppid".to_owned()],
             span: true,
             mechanism: "tp_btf".to_owned(),
+            skips: false,
         }],
         counters: layout(),
         needs: Needs::default(),

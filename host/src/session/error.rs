@@ -1,6 +1,9 @@
 //! Why a session did not come to be.
 
-use portcullis_ebpf::{Compiled, Hook, Program, output::Moment};
+use portcullis_ebpf::{
+    Compiled, Hook, Program,
+    output::{Ends, Moment},
+};
 
 use crate::kernel::{LoadError, MapError, attach::AttachError};
 
@@ -104,8 +107,23 @@ pub(super) fn point(hook: &Hook) -> String {
         Hook::Uprobe { path, offset, returns, .. } => {
             format!("{}:{path}:{offset:#x}", if *returns { "uretprobe" } else { "uprobe" })
         }
+        Hook::KprobeMulti { places, ends } => {
+            let kind = if *ends == Ends::Return { "kretprobe" } else { "kprobe" };
+            let first = places.first().map_or("", |place| &place.function);
+            format!("{kind}:{first}{}", more(places.len()))
+        }
+        Hook::UprobeMulti { path, places, ends } => {
+            let kind = if *ends == Ends::Return { "uretprobe" } else { "uprobe" };
+            let first = places.first().map_or(0, |place| place.offset);
+            format!("{kind}:{path}:{first:#x}{}", more(places.len()))
+        }
         Hook::PerfEvent { kind, config, .. } => format!("perf event {kind}:{config}"),
         Hook::Host(Moment::Begin) => "begin".to_owned(),
         Hook::Host(Moment::End) => "end".to_owned(),
     }
+}
+
+/// The other places of a link.
+fn more(places: usize) -> String {
+    if places > 1 { format!(" and {} more", places - 1) } else { String::new() }
 }

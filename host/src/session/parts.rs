@@ -44,7 +44,7 @@ pub(super) struct PluginParts {
     pub(super) counters: Option<Counters>,
     pub(super) ring: Option<Ring>,
     pub(super) spans: BTreeMap<usize, Spans>,
-    /// The maps that its probes name, and scratch space.
+    /// The maps that its probes name, scratch space, and names of places.
     pub(super) maps: BTreeMap<MapRef, MapData>,
     /// It was closed before the others.
     pub(super) closing: Option<Closing>,
@@ -180,7 +180,7 @@ impl PluginParts {
                 MapRef::Span(probe) => {
                     spans.insert(probe, Spans::create(spec)?);
                 }
-                MapRef::Plugin(_) | MapRef::Scratch => {
+                MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => {
                     maps.insert(spec.map, map::create(spec, 0)?);
                 }
                 // The session's, not the plugin's.
@@ -195,7 +195,7 @@ impl PluginParts {
             MapRef::Counters => self.counters.as_ref().map(Counters::fd),
             MapRef::Ring => self.ring.as_ref().map(|ring| ring.as_fd()),
             MapRef::Span(probe) => self.spans.get(&probe).map(Spans::fd),
-            MapRef::Plugin(_) | MapRef::Scratch => self.maps.get(&map).map(|map| map.fd().as_fd()),
+            MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => self.maps.get(&map).map(|map| map.fd().as_fd()),
             MapRef::Gate | MapRef::Processes => None,
         }
     }

@@ -28,6 +28,7 @@ workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 
 workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
 workload idle SECONDS THREADS     each thread sleeps
 workload calls COUNT              workload_double(0), workload_double(1) and so on, functions of its own
+workload pairs COUNT              workload_triple(0) and so on, each of which calls workload_double
 workload markers COUNT            a USDT probe `workload:marker` with the arguments 0, 1 and so on, at one of two places in turn;
                                   it has to be attached to
 workload spins MILLISECONDS       works for so long
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         ["compat", count] => (0..number(count)).for_each(|_| compat_getpid()),
         ["blocked", seconds] => blocked(Duration::from_secs(number(seconds))),
         ["calls", count] => (0..number(count)).for_each(|n| assert_eq!(workload_double(n), 2 * n)),
+        ["pairs", count] => (0..number(count)).for_each(|n| assert_eq!(workload_triple(n), 3 * n)),
         ["markers", count] => (0..number(count)).for_each(marker),
         ["spins", milliseconds] => {
             let end = Instant::now() + Duration::from_millis(number(milliseconds));
@@ -111,6 +113,13 @@ fn main() -> ExitCode {
 #[unsafe(no_mangle)]
 extern "C" fn workload_double(n: u64) -> u64 {
     std::hint::black_box(n) * 2
+}
+
+/// The same, with another within it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn workload_triple(n: u64) -> u64 {
+    workload_double(n) + std::hint::black_box(n)
 }
 
 // A counter of those who listen, as `<sys/sdt.h>` makes it, but on a page of its own: a page of the file that belongs to two segments

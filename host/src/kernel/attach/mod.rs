@@ -1,18 +1,24 @@
 //! Attaching: one file for each mechanism.
 
 mod kprobe;
+mod kprobe_multi;
 mod perf_event;
 mod perf_tracepoint;
 pub(super) mod pmu;
 mod tp_btf;
 mod uprobe;
+mod uprobe_multi;
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     thread,
 };
 
-use portcullis_ebpf::{Hook, Kernel, kernel::SourceError};
+use portcullis_ebpf::{
+    Hook, Kernel,
+    kernel::SourceError,
+    output::{KernelPlace, UserPlace},
+};
 use rustix::io::Errno;
 
 use super::sys::{self, SysError};
@@ -80,6 +86,14 @@ pub enum AttachError {
         /// The call and why.
         error: SysError,
     },
+    /// One of many places that one link was to serve.
+    #[error("at {place}: {error}")]
+    OneOf {
+        /// The place.
+        place: String,
+        /// Why not there.
+        error: Box<AttachError>,
+    },
     /// More than one function has this name.
     #[error("this kernel has several functions `{0}`, and which of them is meant can't be said")]
     Ambiguous(String),
@@ -113,6 +127,8 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
             let place = uprobe::Place { path, offset: *offset, returns: *returns, semaphore: *semaphore, pid: *pid };
             uprobe::attach(&place, program)
         }
+        Hook::KprobeMulti { places, ends } => kprobe_multi::attach(places, *ends, program),
+        Hook::UprobeMulti { path, places, ends } => uprobe_multi::attach(path, places, *ends, program),
         Hook::PerfEvent { kind, config, period, frequency, every_cpu } => {
             let event =
                 perf_event::Event { kind: *kind, config: *config, period: *period, frequency: *frequency, every_cpu: *every_cpu };
@@ -121,6 +137,34 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
         // The host runs it: there is nothing to attach to.
         Hook::Host(_) => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
     }
+}
+
+/// A place among several, as errors name it.
+trait Place {
+    fn name(&self) -> String;
+}
+
+impl Place for KernelPlace {
+    fn name(&self) -> String {
+        format!("`{}`", self.function)
+    }
+}
+
+impl Place for UserPlace {
+    fn name(&self) -> String {
+        format!("{:#x}", self.offset)
+    }
+}
+
+/// The kernel refuses a link for many places without saying which it does not like: `alone` asks for each.
+fn first_bad<P: Place>(places: &[P], error: AttachError, alone: impl Fn(&P) -> Result<OwnedFd, AttachError>) -> AttachError {
+    if places.len() == 1
+        || matches!(error, AttachError::Refused { error: SysError { errno: Errno::PERM | Errno::MFILE, .. }, .. })
+    {
+        return error;
+    }
+    let bad = places.iter().find_map(|place| alone(place).err().map(|error| (place, error)));
+    bad.map_or(error, |(place, error)| AttachError::OneOf { place: place.name(), error: Box::new(error) })
 }
 
 /// Detaches all, the slow ones on several threads, and returns when that is done.
