@@ -35,6 +35,7 @@ impl Group {
     pub(crate) fn ends(&self) -> impl Iterator<Item = (&HookPlan, bool)> {
         let returns = match &self.hook {
             Hook::KprobeMulti { ends, .. } | Hook::UprobeMulti { ends, .. } => *ends == Ends::Return,
+            Hook::TpBtf { name } => name == "sys_exit",
             _ => false,
         };
         self.places.first().map(|plan| (plan, returns)).into_iter().chain(self.returns.first().map(|plan| (plan, true)))
@@ -158,10 +159,16 @@ fn same_places(a: &Hook, b: &Hook) -> bool {
     }
 }
 
-/// Whose name: the probe, which of its names, and whether it is where calls return.
-type Column = (usize, NameKind, bool);
+/// Whose name: the probe, which of its names, whether the row is a system call's, and whether it is where calls return.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Column {
+    pub(crate) probe: usize,
+    pub(crate) kind: NameKind,
+    pub(crate) syscall: bool,
+    pub(crate) returns: bool,
+}
 
-/// The names of places, a row for each: what a program reads that serves several.
+/// The names of places, a row for each, and of system calls, by their numbers: what a program reads that serves several.
 #[derive(Debug, Default)]
 pub(crate) struct NameTable {
     /// Where each begins within a row.
@@ -176,15 +183,21 @@ impl NameTable {
     fn new(groups: &[Group]) -> NameTable {
         let mut sizes: BTreeMap<Column, u32> = BTreeMap::new();
         let mut cells = Vec::new();
-        for group in groups.iter().filter(|group| group.by_cookie()) {
+        for group in groups {
             for ((_, returns), places) in group.ends().zip([&group.places, &group.returns]) {
-                for place in places {
-                    for function in &place.functions {
-                        for (kind, name) in function.body.names.each() {
-                            let column = (function.probe, kind, returns);
+                for plan in places {
+                    let told =
+                        plan.functions.iter().filter(|_| group.by_cookie()).map(|f| (f.probe, plan.place, &f.body.names, false));
+                    let calls = plan.names.iter().filter(|(function, ..)| plan.by_number(*function));
+                    let calls = calls.filter_map(|(function, number, names)| {
+                        Some((plan.functions.get(*function)?.probe, *number, names, true))
+                    });
+                    for (probe, row, names, syscall) in told.chain(calls) {
+                        for (kind, name) in names.each() {
+                            let column = Column { probe, kind, syscall, returns };
                             let size = sizes.entry(column).or_default();
                             *size = (*size).max(text_room(Names::capacity(name)));
-                            cells.push((place.place, column, name));
+                            cells.push((row, column, name));
                         }
                     }
                 }
@@ -195,10 +208,10 @@ impl NameTable {
             table.columns.insert(column, table.stride);
             table.stride += size;
         }
-        table.rows = cells.iter().map(|(place, ..)| place + 1).max().unwrap_or_default();
+        table.rows = cells.iter().map(|(row, ..)| row + 1).max().unwrap_or_default();
         table.content = vec![0; table.rows as usize * table.stride as usize];
-        for (place, column, name) in cells {
-            let at = place as usize * table.stride as usize + table.column(column).unwrap_or_default() as usize;
+        for (row, column, name) in cells {
+            let at = row as usize * table.stride as usize + table.column(column).unwrap_or_default() as usize;
             if let Some(cell) = table.content.get_mut(at..at + name.len()) {
                 cell.copy_from_slice(name.as_bytes());
             }

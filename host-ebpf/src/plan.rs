@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     attach::{Site, Target},
-    check::ir::{Body, ContextUse, Field as Emitted, FieldValue, Save, Statement, StatementKind},
+    check::ir::{Body, ContextUse, Field as Emitted, FieldValue, Names, Save, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
     record::{self, Field, Naming, Slot, Stream},
@@ -15,6 +15,23 @@ const MAX_RECORD: u32 = 16_384;
 
 /// How many functions of ours one program can have (`BPF_MAX_SUBPROGS` is 256, include/linux/bpf_verifier.h).
 const MAX_BODIES: usize = 250;
+
+impl Function {
+    /// They are the same; or, where the names of places are told, but for those.
+    pub(crate) fn same(&self, other: &Function, told: bool) -> bool {
+        let Function { probe, half, syscall, task, nesting, body } = self;
+        (probe, half, syscall, task, nesting) == (&other.probe, &other.half, &other.syscall, &other.task, &other.nesting)
+            && (told || body.names == other.body.names)
+            && body.same_but_names(&other.body)
+    }
+}
+
+impl HookPlan {
+    /// A function that serves several system calls, and is told by their number what it is called.
+    pub(crate) fn by_number(&self, function: usize) -> bool {
+        self.names.iter().filter(|(index, ..)| *index == function).count() > 1
+    }
+}
 
 /// Where a body runs within its probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +82,8 @@ pub(crate) struct HookPlan {
     pub(crate) always: Vec<usize>,
     /// Functions that run for a system call, by its number.
     pub(crate) by_syscall: BTreeMap<u32, Vec<usize>>,
+    /// The names that such a function has at a number.
+    pub(crate) names: Vec<(usize, u32, Names)>,
 }
 
 /// The plan for one plugin.
@@ -159,7 +178,8 @@ impl Plan {
         let multi = site.multi && !(uses.registers && matches!(hook, Hook::Kprobe { .. }));
         let plan = self.hooks.entry(hook.clone()).or_insert_with(|| HookPlan { place, multi, ..HookPlan::default() });
         plan.multi &= multi;
-        let index = match plan.functions.iter().rposition(|f| *f == function) {
+        let names = function.body.names.clone();
+        let index = match plan.functions.iter().rposition(|f| f.same(&function, site.syscall.is_some())) {
             Some(index) => index,
             None if plan.functions.len() == MAX_BODIES => {
                 let message = format!("more than {MAX_BODIES} different pieces of code would run at one hook");
@@ -172,7 +192,12 @@ impl Plan {
             }
         };
         match site.syscall {
-            Some(number) => plan.by_syscall.entry(number).or_default().push(index),
+            Some(number) => {
+                plan.by_syscall.entry(number).or_default().push(index);
+                if names.each().next().is_some() {
+                    plan.names.push((index, number, names));
+                }
+            }
             None => plan.always.push(index),
         }
         Ok(())

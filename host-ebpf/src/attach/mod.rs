@@ -117,7 +117,7 @@ pub(crate) struct Site {
     pub(crate) hook: Hook,
     /// A cheaper hook, for a half that reads nothing of the context.
     pub(crate) bare: Option<Hook>,
-    /// One program and one link may serve this place and others.
+    /// One program and one link may serve this place and others: a piece of code may then be told where it runs.
     pub(crate) multi: bool,
     /// The hook serves all system calls; this half wants one.
     pub(crate) syscall: Option<u32>,

@@ -104,5 +104,6 @@ pub(super) fn point_into_process(arguments: &mut [Argument]) {
 }
 
 fn site_of(hook: Hook, name: &str, number: u32, arguments: Vec<Argument>, retval: Option<Argument>) -> Site {
-    Site { syscall: Some(number), arguments, retval, ..Site::new(hook, ContextKind::Slots, name) }
+    // All calls have one link.
+    Site { syscall: Some(number), multi: true, arguments, retval, ..Site::new(hook, ContextKind::Slots, name) }
 }

@@ -380,6 +380,15 @@ pub(crate) struct Body {
     pub(crate) here: ContextUse,
 }
 
+impl Body {
+    /// They are the same but for their names.
+    pub(crate) fn same_but_names(&self, other: &Body) -> bool {
+        let Body { when, statements, variables, saves, key, names: _, entry, here } = self;
+        (when, statements, variables, saves) == (&other.when, &other.statements, &other.variables, &other.saves)
+            && (key, entry, here) == (&other.key, &other.entry, &other.here)
+    }
+}
+
 /// The names that a place has, as far as a body asks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Names {

@@ -36,7 +36,7 @@ pub(super) struct Generator<'a> {
     scratch_needed: u32,
     /// Where the address of the scratch map's value is that is claimed; 0 if there is no place for it yet.
     pub(super) scratch: i16,
-    /// The number of the place, where the link's cookie says it.
+    /// The number of the place, where the function is told it.
     pub(super) cookie: i16,
     /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
     pub(super) pid_tgid: i16,

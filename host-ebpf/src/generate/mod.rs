@@ -72,8 +72,10 @@ const SESSION_IS_RETURN: &str = "bpf_session_is_return";
 /// Where the functions of a program run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At {
-    /// The place's number; `None` where the link's cookie says it.
+    /// The place's number; `None` where the function is told it.
     pub(crate) place: Option<u32>,
+    /// The number is a system call's.
+    pub(crate) syscall: bool,
     /// Where calls return.
     pub(crate) returns: bool,
 }
@@ -135,8 +137,9 @@ pub(crate) fn program(group: &Group, context: &Context<'_>) -> Result<Code, Gene
     dispatcher(&mut asm, group, &labels, context);
     let mut scratch = 0;
     for ((plan, returns), labels) in group.ends().zip(&labels) {
-        let at = At { place: (!group.by_cookie()).then_some(plan.place), returns };
-        for (function, label) in plan.functions.iter().zip(labels) {
+        for (index, (function, label)) in plan.functions.iter().zip(labels).enumerate() {
+            let told = group.by_cookie() || plan.by_number(index);
+            let at = At { place: (!told).then_some(plan.place), syscall: function.syscall, returns };
             let half = match function.half {
                 Half::Whole => "",
                 Half::Entry => ".entry",
@@ -220,7 +223,7 @@ fn end(asm: &mut Assembler, hook: &Hook, plan: &HookPlan, functions: &[Label], c
     if !plan.by_syscall.is_empty() {
         let out = asm.label();
         number(asm, hook);
-        switch(asm, &plan.by_syscall, functions, shared, out);
+        switch(asm, plan, functions, shared, out);
         asm.place(out);
     }
 }
@@ -240,12 +243,13 @@ fn time(asm: &mut Assembler) {
     when_open(asm, R9, |asm| asm.call(BPF_FUNC_ktime_get_ns));
 }
 
-fn calls(asm: &mut Assembler, which: &[usize], functions: &[Label], cookie: bool) {
+/// `told`: the functions want to know the number in r8.
+fn calls(asm: &mut Assembler, which: &[usize], functions: &[Label], told: bool) {
     for function in which {
         asm.mov(R1, R6);
         asm.mov(R2, R7);
         asm.mov(R3, R9);
-        if cookie {
+        if told {
             asm.mov(R4, R8);
         }
         asm.call_function(functions[*function]);
@@ -273,9 +277,9 @@ struct Range<'a> {
 }
 
 /// Calls the functions of the system call in r8, found by halving, or goes to `out`.
-fn switch(asm: &mut Assembler, by_syscall: &BTreeMap<u32, Vec<usize>>, functions: &[Label], shared: bool, out: Label) {
+fn switch(asm: &mut Assembler, plan: &HookPlan, functions: &[Label], shared: bool, out: Label) {
     let mut ranges: Vec<Range<'_>> = Vec::new();
-    for (&number, which) in by_syscall {
+    for (&number, which) in &plan.by_syscall {
         match ranges.last_mut() {
             Some(range) if range.last + 1 == number && range.functions == which.as_slice() => range.last = number,
             _ => ranges.push(Range { first: number, last: number, functions: which }),
@@ -294,7 +298,7 @@ fn switch(asm: &mut Assembler, by_syscall: &BTreeMap<u32, Vec<usize>>, functions
         if !shared && which.len() > 1 {
             time(asm);
         }
-        calls(asm, which, functions, false);
+        calls(asm, which, functions, which.iter().any(|function| plan.by_number(*function)));
         asm.jump(out);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     attach::Space,
     check::ir::{COMM_SIZE, NameKind, Text, Value, text_room},
     counters::Counter,
+    group::Column,
     output::MapRef,
     record,
 };
@@ -92,7 +93,8 @@ impl Generator<'_> {
         // There is no such place; the verifier wants to see it.
         self.asm.jump_if_imm(Cond::Ge, R1, table.rows as i32, none);
         self.asm.alu_imm(Alu::Mul, R1, table.stride as i32);
-        let column = table.column((self.function.probe, kind, self.at.returns));
+        let column = Column { probe: self.function.probe, kind, syscall: self.at.syscall, returns: self.at.returns };
+        let column = table.column(column);
         self.asm.map_value(R0, MapRef::Names, column.unwrap_or_default());
         self.asm.alu(Alu::Add, R0, R1);
         self.copy(at, R0, 0, text_room(keep));

@@ -86,7 +86,7 @@ pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -
     } else {
         Exit::Ok
     };
-    ended.detach();
+    ended.leave();
     Ok(exit)
 }
 

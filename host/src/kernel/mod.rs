@@ -9,10 +9,11 @@
 //! | [`gate`], [`grace`] | opening and closing; waiting for programs in flight |
 //! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
 //! | [`elements`] | reading and writing the maps that plugins' probes name |
-//! | [`program`], [`attach`] | loading and attaching |
+//! | [`program`], [`attach`], [`closer`] | loading and attaching, and detaching what is slow to detach |
 
 pub mod attach;
 mod binaries;
+pub mod closer;
 pub mod counters;
 pub mod elements;
 mod features;
@@ -30,6 +31,7 @@ pub mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use closer::Attaching;
 pub use counters::Counters;
 pub use elements::PluginMaps;
 pub use gate::Gate;

@@ -92,9 +92,9 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Detaches everything. On some kernels that takes long, so it comes after the report.
-    pub fn detach(self) {
-        self.closed.detach();
+    /// Detaches everything. What takes long is done behind the user's back, by a process of its own.
+    pub fn leave(self) {
+        self.closed.leave();
     }
 }
 

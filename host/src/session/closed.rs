@@ -120,4 +120,9 @@ impl Closed {
     pub fn detach(mut self) {
         attach::detach(self.parts.take_links());
     }
+
+    /// The same, but what takes long is left to a process that outlives this one: its programs do nothing any more.
+    pub fn leave(mut self) {
+        attach::leave(self.parts.take_links());
+    }
 }

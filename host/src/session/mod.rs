@@ -26,7 +26,7 @@ use portcullis_ebpf::{Program, Scope};
 use crate::{
     clock,
     contract::Interval,
-    kernel::{PluginMaps, Processes, Ring, RunningKernel},
+    kernel::{Attaching, PluginMaps, Processes, Ring, RunningKernel},
 };
 
 /// A plugin of a session.
@@ -91,6 +91,7 @@ impl Loaded<'_> {
     /// Attaches every program of every plugin, or none.
     pub fn attach(mut self) -> Result<Attached, Error> {
         let parts = &mut self.parts;
+        let _attaching = Attaching::begin();
         for own in &mut parts.tracker {
             own.attach(self.kernel).map_err(|source| Error::tracker(&own.program, source))?;
         }

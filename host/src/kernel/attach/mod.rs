@@ -21,7 +21,10 @@ use portcullis_ebpf::{
 };
 use rustix::io::Errno;
 
-use super::sys::{self, SysError};
+use super::{
+    closer,
+    sys::{self, SysError},
+};
 
 /// How many threads detach what is slow to detach. More do not help: the kernel lets one through at a time for half of the work.
 const DETACHING_THREADS: usize = 4;
@@ -165,6 +168,17 @@ fn first_bad<P: Place>(places: &[P], error: AttachError, alone: impl Fn(&P) -> R
     }
     let bad = places.iter().find_map(|place| alone(place).err().map(|error| (place, error)));
     bad.map_or(error, |(place, error)| AttachError::OneOf { place: place.name(), error: Box::new(error) })
+}
+
+/// Detaches all behind the caller's back: at once what is quick, and the slow ones by a process that has nothing else to do. Where there
+/// can be no such process, as by [`detach`].
+pub fn leave(links: Vec<Link>) {
+    let (slow, quick): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|link| link.slow);
+    drop(quick);
+    let fds: Vec<OwnedFd> = slow.into_iter().flat_map(|link| link.fds).collect();
+    if !fds.is_empty() && closer::hand_over(&fds).is_err() {
+        detach(fds.into_iter().map(Link::slow).collect());
+    }
 }
 
 /// Detaches all, the slow ones on several threads, and returns when that is done.
