@@ -196,7 +196,9 @@ impl Unit {
             }
             if targets.len() > options.max_targets {
                 let message = format!("the probe has more than {} attach points", options.max_targets);
-                return Err(Diagnostic::new(spec, Part::Attach(i), 0..text.len(), message));
+                let error = Diagnostic::new(spec, Part::Attach(i), 0..text.len(), message);
+                let help = "narrow the pattern, or raise `limits.attach-points` (`trace --attach-points`)".to_owned();
+                return Err(Diagnostic { help: Some(help), ..error });
             }
         }
         Ok(targets)
@@ -265,6 +267,7 @@ impl Unit {
         for (number, (of, elements)) in plugin_maps.iter().zip(elements).enumerate() {
             maps.push(map(MapRef::Plugin(number), of.kind, of.key_size, of.value_size, elements));
         }
+        within_limit(&maps, &plugin_maps, specs, kernel.possible_cpus(), options.max_map_bytes)?;
         if scratch > 0 {
             maps.push(map(
                 MapRef::Scratch,
@@ -281,6 +284,28 @@ impl Unit {
         let Unit { plan, probes, needs, missing, .. } = self;
         Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps, probes, counters, needs, missing })
     }
+}
+
+/// Refuses maps that take more memory together than they may, at where the largest is named first.
+fn within_limit(maps: &[MapSpec], named: &[PluginMap], specs: &[ProbeSpec], cpus: u32, limit: u64) -> Result<(), Diagnostic> {
+    let sizes = || {
+        maps.iter().filter_map(|map| if let MapRef::Plugin(number) = map.map { Some((number, map.bytes(cpus))) } else { None })
+    };
+    let all: u64 = sizes().map(|(_, bytes)| bytes).sum();
+    let Some((number, largest)) = sizes().max_by_key(|(_, bytes)| *bytes).filter(|_| all > limit) else { return Ok(()) };
+    let name = format!("@{}", named.get(number).map_or("", |map| &map.name));
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let message = format!(
+        "the maps of this plugin would take {} MiB of the kernel's memory, `{name}` alone {} MiB, and {} MiB is the limit",
+        mib(all),
+        mib(largest),
+        limit >> 20
+    );
+    let place = specs.iter().find_map(|spec| spec.body.find(&name).map(|at| (spec, at..at + name.len())));
+    let none = ProbeSpec::default();
+    let (spec, span) = place.unwrap_or((specs.first().unwrap_or(&none), 0..0));
+    let help = format!("declare fewer keys, `let {name} = hash(1000)`, or raise `limits.maps`");
+    Err(Diagnostic { help: Some(help), ..Diagnostic::new(spec, Part::Body, span, message) })
 }
 
 fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapSpec {

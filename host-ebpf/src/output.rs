@@ -291,6 +291,14 @@ pub struct MapSpec {
     pub content: Vec<u8>,
 }
 
+impl MapSpec {
+    /// How much memory of the kernel its keys and values take, in bytes; a little more comes for each element.
+    pub fn bytes(&self, cpus: u32) -> u64 {
+        let value = u64::from(self.value_size) * if self.kind.per_cpu() { u64::from(cpus) } else { 1 };
+        u64::from(self.max_entries) * (u64::from(self.key_size) + value)
+    }
+}
+
 /// The types of map there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapKind {

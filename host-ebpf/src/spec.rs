@@ -42,19 +42,34 @@ pub enum Scope {
     Marked,
 }
 
+/// A control group of the unified hierarchy, with all below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its number: that of its directory.
+    pub id: u64,
+    /// How far it is below the hierarchy's root.
+    pub level: u32,
+}
+
 /// How to compile the probes of one plugin.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The plugin's bit in the gate word, below 64; `None` compiles the gate out (guarantee G10).
     pub gate: Option<u8>,
-    /// The tasks in scope.
+    /// The processes in scope.
     pub scope: Scope,
+    /// Of those, only what runs as this user (the real one).
+    pub uid: Option<u32>,
+    /// Of those, only what runs in this control group.
+    pub cgroup: Option<Cgroup>,
     /// The reader of the plugin's ring is woken when this many bytes wait in it; until then it polls.
     pub wake_at: u32,
     /// How many threads can be inside one span probe at a time.
     pub spans: u32,
     /// How many attach points one probe may have after its wildcards are expanded.
     pub max_targets: usize,
+    /// How much memory of the kernel the maps that its probes name may take, in bytes.
+    pub max_map_bytes: u64,
     /// Leaves one counter out of every program. For the tests that prove that each counter is needed.
     #[doc(hidden)]
     pub without_counter: Option<Counter>,
@@ -68,9 +83,12 @@ impl Default for Options {
         Options {
             gate: Some(0),
             scope: Scope::System,
+            uid: None,
+            cgroup: None,
             wake_at: 1 << 20,
             spans: 16_384,
             max_targets: 1000,
+            max_map_bytes: 256 << 20,
             without_counter: None,
             without_stream_counter: None,
         }

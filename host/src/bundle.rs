@@ -12,6 +12,7 @@ use crate::{
     grants,
     manifest::{self, Manifest},
     output::units,
+    scope::Limits,
     worker::{self, Output, Worker},
 };
 
@@ -87,13 +88,28 @@ fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Compiles the probes of all plugins, the plugin at position *n* for bit *n* of the gate.
-pub fn compile(declared: Vec<Declared>, kernel: &dyn Kernel, gate: bool, scope: Scope) -> Result<Vec<Built>, SpecErrors> {
+pub fn compile(
+    declared: Vec<Declared>,
+    kernel: &dyn Kernel,
+    gate: bool,
+    scope: Scope,
+    limits: Limits,
+) -> Result<Vec<Built>, SpecErrors> {
     let mut built = Vec::with_capacity(declared.len());
     let mut wrong = Vec::new();
     for (bit, Declared { plugin, worker, program }) in (0..).zip(declared) {
         let specs: Vec<ProbeSpec> = program.probes.into_iter().map(spec).collect();
         // A reader that sleeps for 10 ms is woken before an eighth of the ring is full.
-        let options = Options { gate: gate.then_some(bit), scope, wake_at: plugin.limits.ring / 8, ..Options::default() };
+        let options = Options {
+            gate: gate.then_some(bit),
+            scope,
+            uid: limits.uid,
+            cgroup: limits.cgroup,
+            wake_at: plugin.limits.ring / 8,
+            max_targets: plugin.limits.attach_points as usize,
+            max_map_bytes: plugin.limits.maps,
+            ..Options::default()
+        };
         match portcullis_ebpf::compile(&specs, kernel, &options) {
             Ok(compiled) => built.push(Built { plugin, worker, compiled }),
             Err(errors) => wrong.extend(errors.into_iter().map(|error| (plugin.name.clone(), error))),

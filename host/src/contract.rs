@@ -397,10 +397,14 @@ pub struct Limits {
     pub call: u64,
     /// The size of its ring, bytes, a power of two and a multiple of the page size.
     pub ring: u32,
+    /// The memory of the kernel that its maps may take, bytes.
+    pub maps: u64,
+    /// How many attach points each of its probes may have.
+    pub attach_points: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory: 64 << 20, call: 1_000_000_000, ring: 8 << 20 }
+        Limits { memory: 64 << 20, call: 1_000_000_000, ring: 8 << 20, maps: 256 << 20, attach_points: 1000 }
     }
 }

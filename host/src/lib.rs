@@ -16,6 +16,7 @@ pub mod names;
 pub mod output;
 pub mod report;
 pub mod run;
+pub mod scope;
 pub mod session;
 pub mod shipped;
 pub mod symbols;

@@ -114,8 +114,9 @@ fn spans_with_keys() {
     let attach = "span:tracepoint:sched:sched_process_fork..sched:sched_process_exit key args.child_pid .. args.pid";
     let traced = trace(attach, "emit lives { ok: duration > 0 }", &["forks", "5"], &["forks", "40"]);
     let probe = &traced.probes[0];
-    // The workload itself ends, too.
-    assert_eq!((probe.entered, probe.matched, probe.unpaired), (40, 40, Some(1)), "{probe:?}");
+    // The workload itself ends, too, and what else ends on this machine: whose an end is, is asked where it began.
+    assert_eq!((probe.entered, probe.matched), (40, 40), "{probe:?}");
+    assert!(probe.unpaired >= Some(1), "{probe:?}");
 }
 
 /// That a program waits is an event of its own.

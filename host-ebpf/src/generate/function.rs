@@ -1,8 +1,8 @@
 //! A probe half: whether this hit is one of its probe, its counters, and the body.
 
 use aya_obj::generated::bpf_func_id::{
-    BPF_FUNC_get_current_pid_tgid, BPF_FUNC_get_current_task, BPF_FUNC_get_smp_processor_id, BPF_FUNC_ktime_get_ns,
-    BPF_FUNC_probe_read_kernel,
+    BPF_FUNC_get_current_ancestor_cgroup_id, BPF_FUNC_get_current_pid_tgid, BPF_FUNC_get_current_task,
+    BPF_FUNC_get_current_uid_gid, BPF_FUNC_get_smp_processor_id, BPF_FUNC_ktime_get_ns, BPF_FUNC_probe_read_kernel,
 };
 
 use super::{
@@ -169,7 +169,7 @@ impl<'a> Generator<'a> {
         self.release(4);
     }
 
-    /// Leaves for tasks out of scope and for the host's own. In r0 is what `bpf_get_current_pid_tgid` returned.
+    /// Leaves for tasks out of scope and for the host's own: process, user, control group. In r0 is what `bpf_get_current_pid_tgid` returned.
     fn scope(&mut self) {
         self.asm.alu_imm(Alu::Rsh, R0, 32);
         // No process id is larger; the verifier wants to see it.
@@ -186,6 +186,19 @@ impl<'a> Generator<'a> {
                 self.asm.alu_imm(Alu::And, R1, i32::from(processes::OWN | processes::IN_SCOPE));
                 self.asm.jump_if_imm(Cond::Ne, R1, i32::from(processes::IN_SCOPE), self.out);
             }
+        }
+        if let Some(uid) = self.context.options.uid {
+            self.asm.call(BPF_FUNC_get_current_uid_gid);
+            self.asm.zero_extend_32(R0);
+            self.asm.set(R1, uid.into());
+            self.asm.jump_if(Cond::Ne, R0, R1, self.out);
+        }
+        if let Some(cgroup) = self.context.options.cgroup {
+            // The task's own control group, or the one above it at that level.
+            self.asm.set(R1, cgroup.level.into());
+            self.asm.call(BPF_FUNC_get_current_ancestor_cgroup_id);
+            self.asm.set(R1, cgroup.id);
+            self.asm.jump_if(Cond::Ne, R0, R1, self.out);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     kernel::RunningKernel,
     output::Printer,
     run::{self, Plan},
+    scope::Limits,
 };
 
 /// Compiles every probe, has the kernel verify every program, and says so.
@@ -21,7 +22,7 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Info).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let plan = Plan { manifest, command: Vec::new(), system_wide: true, pid: None };
+    let plan = Plan { manifest, command: Vec::new(), system_wide: true, limits: Limits::default() };
     let ready = run::load(&plan, &kernel, &printer)?;
     let built = ready.plugins();
     let mut out = if arguments.listing { listing(built) } else { String::new() };

@@ -17,6 +17,7 @@ use crate::{
     kernel::RunningKernel,
     manifest::Manifest,
     output::Printer,
+    scope::Limits,
 };
 
 /// Says it in plain sentences, or as JSON.
@@ -25,7 +26,7 @@ pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Warn).context("can't print")?);
     let kernel = RunningKernel::open()?;
     let declared = bundle::declare(&manifest, &(Arc::clone(&printer) as _))?;
-    let built = bundle::compile(declared, &kernel, manifest.start.gate, Scope::System)?;
+    let built = bundle::compile(declared, &kernel, manifest.start.gate, Scope::System, Limits::default())?;
     let text = if arguments.json { format!("{:#}\n", to_json(&manifest, &built)) } else { to_text(&built) };
     io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)

@@ -6,6 +6,7 @@ mod check;
 mod inspect;
 mod probes;
 mod run;
+mod scope;
 pub mod signals;
 mod target;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 pub use inspect::inspect;
 pub use probes::probes;
 pub use run::run;
+pub use scope::Scope;
 pub use target::Target;
 pub use trace::trace;
 
@@ -125,6 +127,10 @@ pub struct Run {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Whose processes are traced.
+    #[command(flatten)]
+    pub scope: Scope,
+
     /// Trace every process, not only COMMAND and its children.
     #[arg(long, requires = "command")]
     pub system_wide: bool,
@@ -191,12 +197,12 @@ pub struct Trace {
     #[arg(short = 'e', value_name = "PROGRAM")]
     pub program: Option<String>,
 
-    /// Trace one process, and end with it.
-    #[arg(short, long, value_name = "PID", conflicts_with_all = ["command_line", "command"])]
-    pub pid: Option<u32>,
+    /// Whose processes are traced.
+    #[command(flatten)]
+    pub scope: Scope,
 
     /// Start COMMAND, as behind `--`: words with blanks between, and quotes.
-    #[arg(short = 'c', value_name = "COMMAND", conflicts_with = "command")]
+    #[arg(short = 'c', value_name = "COMMAND", conflicts_with_all = ["command", "pid"])]
     pub command_line: Option<String>,
 
     /// End this long after the gate opened, as in 10s or 1m30s.
@@ -210,6 +216,10 @@ pub struct Trace {
     /// Print all maps this often, as in 1s.
     #[arg(long, value_name = "TIME", value_parser = positive)]
     pub interval: Option<Duration>,
+
+    /// How many attach points each clause may have once wildcards are expanded.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub attach_points: Option<u32>,
 
     /// Of each map print only the N elements with the largest values.
     #[arg(long, value_name = "N")]

@@ -24,7 +24,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         manifest: arguments.manifest()?,
         command: arguments.command.clone(),
         system_wide: arguments.system_wide,
-        pid: None,
+        limits: arguments.scope.limits()?,
     };
     let how = How {
         verbose: arguments.verbose,

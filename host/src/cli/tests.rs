@@ -37,7 +37,7 @@ fn run_options() {
     assert_eq!(run("run b.toml"), Run { target: Target { path: "b.toml".into(), ..Default::default() }, ..Default::default() });
     assert_eq!(
         run(
-            "run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --mechanism perf --config {} \
+            "run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --mechanism perf --uid root --cgroup a.service --config {} \
              --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"
         ),
         Run {
@@ -53,6 +53,7 @@ fn run_options() {
             report: Some("r.json".into()),
             dry_run: true,
             system_wide: true,
+            scope: Scope { uid: Some("root".into()), cgroup: Some("a.service".into()), ..Scope::default() },
             mechanism: Mechanism::Perf,
             verbose: true,
             command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),
@@ -87,7 +88,12 @@ fn trace_options() {
             ..Trace::default()
         }
     );
-    let bpftrace = Trace { program: Some("x{}".into()), pid: Some(7), words: vec!["a".into()], ..Trace::default() };
+    let bpftrace = Trace {
+        program: Some("x{}".into()),
+        scope: Scope { pid: Some(7), ..Scope::default() },
+        words: vec!["a".into()],
+        ..Trace::default()
+    };
     assert_eq!(trace("trace -p 7 -e x{} a"), bpftrace);
     assert_eq!(trace("trace -c true FILE").command_line.as_deref(), Some("true"));
 }

@@ -31,7 +31,7 @@ pub fn trace(arguments: &Trace) -> anyhow::Result<Exit> {
         manifest: manifest(arguments, &program)?,
         command: command(arguments)?,
         system_wide: arguments.system_wide,
-        pid: arguments.pid,
+        limits: arguments.scope.limits()?,
     };
     if plan.system_wide && plan.command.is_empty() {
         return Err(UsageError("--system-wide is for a run with a COMMAND; without one every process is traced".into()).into());
@@ -92,6 +92,7 @@ fn manifest(arguments: &Trace, program: &Program) -> anyhow::Result<Manifest> {
     manifest.name = "trace".into();
     for plugin in &mut manifest.plugins {
         plugin.shipped = component;
+        plugin.limits.attach_points = arguments.attach_points.unwrap_or(plugin.limits.attach_points);
     }
     Ok(manifest)
 }

@@ -34,6 +34,9 @@ const MIN_MEMORY: u64 = 1 << 20;
 /// of `max_entries`.
 const MAX_RING: u64 = 1 << 30;
 
+/// The most attach points that a probe can be allowed: each is a place of the kernel's or a program's code that is rewritten.
+const MAX_ATTACH_POINTS: u32 = 100_000;
+
 /// Reads and checks a whole manifest, or says every mistake in it.
 pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
     let document = match DeTable::parse(text) {
@@ -261,7 +264,7 @@ impl Reader {
     }
 
     fn limits(&mut self, section: &Section<'_, '_>) -> Limits {
-        self.keys(section, &["memory", "call", "ring"]);
+        self.keys(section, &["memory", "call", "ring", "maps", "attach-points"]);
         let mut limits = Limits::default();
         if let Some((memory, span)) = self.size(section, "memory") {
             if !(MIN_MEMORY..=MAX_MEMORY).contains(&memory) {
@@ -290,6 +293,15 @@ impl Reader {
                         Some(format!("did you mean \"{}\"?", bytes(near))),
                     );
                 }
+            }
+        }
+        if let Some((maps, _)) = self.size(section, "maps") {
+            limits.maps = maps;
+        }
+        if let Some((points, span)) = self.number(section, "attach-points") {
+            match u32::try_from(points) {
+                Ok(points) if (1..=MAX_ATTACH_POINTS).contains(&points) => limits.attach_points = points,
+                _ => self.problem(span, format!("`plugin.limits.attach-points` must be between 1 and {MAX_ATTACH_POINTS}"), None),
             }
         }
         limits
@@ -323,6 +335,15 @@ impl Reader {
             self.wrong_type(value, &section.path(key), "a string");
         }
         Some((text?, value.span()))
+    }
+
+    fn number(&mut self, section: &Section<'_, '_>, key: &str) -> Option<(i64, Range<usize>)> {
+        let value = section.get(key)?;
+        let number = integer(value.get_ref());
+        if number.is_none() {
+            self.wrong_type(value, &section.path(key), "a number");
+        }
+        Some((number?, value.span()))
     }
 
     fn boolean(&mut self, section: &Section<'_, '_>, key: &str) -> Option<bool> {

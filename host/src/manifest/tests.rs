@@ -43,6 +43,8 @@ read = ["user-memory", "arguments"]
 memory = "32MiB"
 call = "100ms"
 ring = "1MiB"
+maps = "16MiB"
+attach-points = 5000
 [[plugin]]
 name = "second"
 source = "/abs/second.wasm"
@@ -85,7 +87,7 @@ fn a_whole_manifest() {
                         read: read(&[Arguments, UserMemory]),
                         by: GrantedBy::Manifest
                     },
-                    limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20 },
+                    limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20, maps: 16 << 20, attach_points: 5000 },
                 },
                 Plugin {
                     name: "second".into(),
@@ -283,7 +285,7 @@ fn impossible_values() {
   = help: pid, tid, uid, comm, cpu and times need no grant",
     );
     wrong(
-        "[plugin.limits]\nmemory = \"64KiB\"\ncall = \"1us\"\nring = \"3MiB\"",
+        "[plugin.limits]\nmemory = \"64KiB\"\ncall = \"1us\"\nring = \"3MiB\"\nattach-points = 0",
         "
 `plugin.limits.memory` must be between 1MiB and 4GiB
  --> dir/bundle.toml, line 6, column 10
@@ -302,7 +304,13 @@ fn impossible_values() {
   |
 8 | ring = \"3MiB\"
   |        ^^^^^^
-  = help: did you mean \"4MiB\"?",
+  = help: did you mean \"4MiB\"?
+
+`plugin.limits.attach-points` must be between 1 and 100000
+ --> dir/bundle.toml, line 9, column 17
+  |
+9 | attach-points = 0
+  |                 ^",
     );
     wrong(
         "config = { x = nan }",

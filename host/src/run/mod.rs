@@ -37,6 +37,7 @@ use crate::{
     names,
     output::Printer,
     report::{self, Report},
+    scope::Limits,
     session::{self, Attached, Closed, Compiled, Config, Loaded, Open},
     symbols::{self, Started, Symbols},
     worker,
@@ -54,8 +55,8 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// Trace every process, not only COMMAND and its children.
     pub system_wide: bool,
-    /// Trace this process alone, and end with it.
-    pub pid: Option<u32>,
+    /// Whose processes are traced.
+    pub limits: Limits,
 }
 
 /// What ended a run.
@@ -109,10 +110,10 @@ pub struct Ready<'k> {
 pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) -> anyhow::Result<Ready<'k>> {
     let manifest = plan.manifest.clone();
     let follow = !plan.command.is_empty() && !plan.system_wide;
-    let marked = follow || plan.pid.is_some();
+    let marked = follow || plan.limits.pid.is_some();
     let scope = if marked { Scope::Marked } else { Scope::System };
     let declared = bundle::declare(&manifest, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
-    let mut built = bundle::compile(declared, kernel, manifest.start.gate, scope)?;
+    let mut built = bundle::compile(declared, kernel, manifest.start.gate, scope, plan.limits)?;
     bundle::check_grants(&built)?;
     bundle::prepare(&mut built)?;
     let mut tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
@@ -146,11 +147,11 @@ impl Ready<'_> {
         signal: impl Fn() -> Option<&'static str>,
     ) -> anyhow::Result<Ended> {
         let Ready { manifest, mut loaded, built } = self;
-        let watched = plan.pid.map(watch).transpose()?;
+        let watched = plan.limits.pid.map(watch).transpose()?;
         let output = if manifest.format == Format::Json { command::Output::ToStderr } else { command::Output::Inherit };
         let stopped = (!plan.command.is_empty()).then(|| command::start(&plan.command, output)).transpose()?;
         let processes = loaded.processes();
-        mark(&processes, &built, stopped.as_ref(), plan.pid);
+        mark(&processes, &built, stopped.as_ref(), plan.limits.pid);
         let rings = (0..built.len()).map(|plugin| loaded.take_ring(plugin)).collect();
         let maps = (0..built.len()).map(|plugin| loaded.maps(plugin)).collect::<io::Result<_>>();
         let maps = maps.context("can't pass maps on to the threads that read them")?;
@@ -166,7 +167,7 @@ impl Ready<'_> {
         // From here on the run has a report, whatever happens.
         let mut command = Held::release(stopped, &plan.command, printer);
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
-        let watched = plan.pid.zip(watched.as_ref());
+        let watched = plan.limits.pid.zip(watched.as_ref());
         let ending = wait(&mut open, &mut plugins, &mut command, watched, end, interrupt, &signal);
         let closed = open.close();
         plugins.drain(Instant::now() + manifest.stop.drain);

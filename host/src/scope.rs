@@ -1,0 +1,214 @@
+//! Whose processes a run sees, as users name them.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use portcullis_ebpf::spec::Cgroup;
+
+/// The number of the initial cgroup namespace in /proc: `PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h.
+const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
+/// How deep control groups are looked through.
+const DEPTH: u32 = 16;
+/// The shortest part of a container's id that is looked for, as `docker ps` shows it.
+const SHORTEST_ID: usize = 12;
+
+/// What limits a run besides COMMAND; everything that is there holds at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// One process, with which the run ends.
+    pub pid: Option<u32>,
+    /// One user.
+    pub uid: Option<u32>,
+    /// One control group, with those below it.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// What was named is not there, or not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    /// No such user.
+    #[error("there is no user `{0}` in /etc/passwd; a number would do")]
+    NoUser(String),
+    /// What a name means could not be read.
+    #[error("{what}: {error}")]
+    Read {
+        /// The file.
+        what: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The unified hierarchy, the only one that programs know, is not there.
+    #[error("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup")]
+    NotMounted,
+    /// Levels of control groups can't be told.
+    #[error(
+        "this process is in a cgroup namespace of its own, where the levels of control groups are not those that the kernel's probes see; run Portcullis in the host's (docker run --cgroupns=host)"
+    )]
+    Namespace,
+    /// No such control group.
+    #[error(
+        "there is no control group `{name}` below {root}: a path, the name of a systemd unit, or the id of a container ({SHORTEST_ID} digits or more) would do"
+    )]
+    NoCgroup {
+        /// What was asked for.
+        name: String,
+        /// Where the hierarchy is mounted.
+        root: String,
+    },
+    /// Several control groups have the name.
+    #[error("`{name}` may be any of these control groups: {}", .found.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Their paths.
+        found: Vec<String>,
+    },
+}
+
+/// The number of a user, who may be given by name.
+pub fn user(name: &str) -> Result<u32, ScopeError> {
+    match name.parse() {
+        Ok(uid) => Ok(uid),
+        Err(_) => {
+            let users = read("/etc/passwd")?;
+            user_in(&users, name).ok_or_else(|| ScopeError::NoUser(name.to_owned()))
+        }
+    }
+}
+
+/// Lines of passwd(5): `name:password:uid:...`.
+fn user_in(users: &str, name: &str) -> Option<u32> {
+    let line = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))?;
+    line.get(2)?.parse().ok()
+}
+
+/// A control group by its path, below the hierarchy's root or absolute, by a systemd unit, or by a container's id.
+pub fn cgroup(name: &str) -> Result<Cgroup, ScopeError> {
+    if fs::metadata("/proc/self/ns/cgroup").is_ok_and(|file| file.ino() != INITIAL_NAMESPACE) {
+        return Err(ScopeError::Namespace);
+    }
+    let root = mounted(&read("/proc/self/mounts")?).ok_or(ScopeError::NotMounted)?;
+    cgroup_in(&root, name)
+}
+
+fn read(path: &str) -> Result<String, ScopeError> {
+    fs::read_to_string(path).map_err(|error| ScopeError::Read { what: path.to_owned(), error })
+}
+
+/// Where the unified hierarchy is, by the lines of proc(5) `mounts`: `device point type ...`.
+fn mounted(mounts: &str) -> Option<PathBuf> {
+    let mut found =
+        mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields.get(2) == Some(&"cgroup2"));
+    found.next()?.get(1).map(PathBuf::from)
+}
+
+fn cgroup_in(root: &Path, name: &str) -> Result<Cgroup, ScopeError> {
+    let none = || ScopeError::NoCgroup { name: name.to_owned(), root: root.display().to_string() };
+    let path = if name.starts_with(root.to_str().unwrap_or("/")) {
+        PathBuf::from(name)
+    } else {
+        root.join(name.trim_start_matches('/'))
+    };
+    let inside = !path.components().any(|part| matches!(part, std::path::Component::ParentDir));
+    let path = if inside && path.is_dir() {
+        path
+    } else {
+        let mut found = Vec::new();
+        if !name.is_empty() && !name.contains('/') {
+            look(root, name, DEPTH, &mut found);
+        }
+        match found.as_slice() {
+            [] => return Err(none()),
+            [one] => one.clone(),
+            several => {
+                let found = several.iter().map(|path| path.display().to_string()).collect();
+                return Err(ScopeError::Ambiguous { name: name.to_owned(), found });
+            }
+        }
+    };
+    let id = fs::metadata(&path).map_err(|error| ScopeError::Read { what: path.display().to_string(), error })?.ino();
+    let below = path.strip_prefix(root).map_err(|_| none())?;
+    Ok(Cgroup { id, level: below.components().count() as u32 })
+}
+
+/// The control groups that have the name; what is below one of them is of it.
+fn look(directory: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
+    // One that can't be read, or that goes away meanwhile, is not there.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if means(name, &entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        } else if depth > 0 {
+            look(&entry.path(), name, depth - 1, found);
+        }
+    }
+}
+
+/// Whether a name means a control group: its own, or a container's id, which stands alone or as in `docker-ID.scope`.
+fn means(name: &str, group: &str) -> bool {
+    let is_id = name.len() >= SHORTEST_ID && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let stem = group.strip_suffix(".scope").unwrap_or(group);
+    let id = stem.rsplit('-').next().unwrap_or(stem);
+    name == group || is_id && id.starts_with(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Users by the lines of passwd(5).
+    #[test]
+    fn users() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\nbroken\n";
+        assert_eq!(user_in(users, "www-data"), Some(33));
+        assert_eq!(user_in(users, "nobody"), None);
+        assert_eq!(user_in(users, "broken"), None);
+        assert_eq!(user("1000").unwrap(), 1000);
+        assert!(user("no such user").unwrap_err().to_string().contains("a number would do"));
+    }
+
+    /// The hierarchy is found wherever it is mounted.
+    #[test]
+    fn mounts() {
+        let check = |text: &str, expect: Option<&str>| assert_eq!(mounted(text).as_deref(), expect.map(Path::new));
+        check("none /sys/fs/cgroup cgroup2 rw 0 0\n", Some("/sys/fs/cgroup"));
+        check(
+            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+            Some("/sys/fs/cgroup/unified"),
+        );
+        check("proc /proc proc rw 0 0\n", None);
+    }
+
+    /// Control groups by path, unit and container; what is not there and what is not one is told.
+    #[test]
+    fn control_groups() {
+        const ID: &str = "0123456789abcdef0123456789abcdef";
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for path in ["system.slice/ssh.service", "system.slice/getty@1.service", "user.slice/getty@1.service"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let container = root.join(format!("system.slice/docker-{ID}.scope/inner"));
+        fs::create_dir_all(&container).unwrap();
+        let check = |name: &str, path: &str, level| {
+            let id = fs::metadata(root.join(path)).unwrap().ino();
+            assert_eq!(cgroup_in(root, name).unwrap(), Cgroup { id, level }, "{name}");
+        };
+        check("system.slice", "system.slice", 1);
+        check("/system.slice/ssh.service", "system.slice/ssh.service", 2);
+        check("/", "", 0);
+        check("ssh.service", "system.slice/ssh.service", 2);
+        check(&ID[..12], &format!("system.slice/docker-{ID}.scope"), 2);
+        check(ID, &format!("system.slice/docker-{ID}.scope"), 2);
+        check(root.join("system.slice").to_str().unwrap(), "system.slice", 1);
+        let wrong = |name: &str| cgroup_in(root, name).unwrap_err().to_string();
+        assert!(wrong(&ID[..8]).starts_with("there is no control group `01234567` below "));
+        assert!(wrong("../etc").starts_with("there is no control group"));
+        assert!(wrong("").starts_with("there is no control group") || root.is_dir());
+        assert!(wrong("getty@1.service").contains("any of these control groups"));
+    }
+}
