@@ -52,6 +52,7 @@ pub struct SpecErrors(pub Vec<(String, Diagnostic)>);
 /// Starts a worker for each plugin of the bundle, all at once, and asks each for its program.
 pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
     let mut workers = Vec::with_capacity(manifest.plugins.len());
+    let cache = worker::Cache::of_user();
     for plugin in &manifest.plugins {
         let component = match plugin.shipped {
             Some(bytes) => bytes.to_vec(),
@@ -64,8 +65,13 @@ pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<
                 &format!("compiling {}, which takes some seconds", units::bytes(component.len() as u64)),
             );
         }
-        let options =
-            worker::Options { name: plugin.name.clone(), limits: plugin.limits, output: Arc::clone(output), executable: None };
+        let options = worker::Options {
+            name: plugin.name.clone(),
+            limits: plugin.limits,
+            output: Arc::clone(output),
+            executable: None,
+            cache: cache.clone(),
+        };
         workers.push((plugin, Worker::spawn(component, options)?));
     }
     let declared = workers.into_iter().map(|(plugin, mut worker)| {

@@ -65,6 +65,7 @@ fn spawn(wasm: Vec<u8>, said: &Arc<Said>) -> Worker {
         limits: limits(),
         output: said.clone(),
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
+        cache: None,
     };
     Worker::spawn(wasm, options).unwrap()
 }

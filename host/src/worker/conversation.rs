@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(talk(calls).hear(message).unwrap_err().to_string(), expect);
         };
         let handle = &[CallKind::Handle];
-        check(&[], FromWorker::Return(Returned::Loaded), "`load` returned, and was not called");
+        check(&[], FromWorker::Return(Returned::Loaded { compiled: None }), "`load` returned, and was not called");
         check(handle, FromWorker::Return(Returned::Finished(Ok(()))), "`finish` returned while `handle` was running");
         check(&[], append(0, Cells::U64(vec![]), 0), "it spoke while no call was running");
         check(&[], FromWorker::Print { line: String::new() }, "it spoke while no call was running");

@@ -8,10 +8,12 @@
 //! | [`process`] starts it, asks it for its program and tables, ends it | [`crate::cage`] locks it in |
 //! | [`pump`] moves events to it and rows back, a thread a plugin; [`Answers`] is what it may ask for | [`serve`] answers calls |
 //! | [`conversation`], [`check`]: what it may say | `guest`: the component |
+//! | [`Cache`]: what it made of the component before | |
 //!
 //! Between them: [`protocol`] and [`memory`].
 
 mod answer;
+mod cache;
 pub mod check;
 pub mod conversation;
 mod guest;
@@ -26,6 +28,7 @@ mod talk;
 use std::{fmt::Debug, io};
 
 pub use answer::{Answers, Maps, NoMaps};
+pub use cache::Cache;
 pub use process::{Cause, Options, Worker, WorkerError};
 pub use pump::{Command, Drained, Event, Notice, Pump, Source};
 pub use serve::main;

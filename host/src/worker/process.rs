@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Output, check,
+    Cache, Output, check,
     conversation::Violation,
     memory::Memory,
     protocol::{Bytes, CallKind, Fault, FaultKind, FrameError, Returned, ToWorker},
@@ -113,6 +113,8 @@ pub struct Options {
     pub output: Arc<dyn Output>,
     /// The executable whose `worker` subcommand is [`super::main`]; `None` is the host's own. Tests are other executables.
     pub executable: Option<PathBuf>,
+    /// Where what it makes of the component is kept.
+    pub cache: Option<Cache>,
 }
 
 /// A worker process and its plugin, before the opening of the gate.
@@ -188,7 +190,7 @@ impl Worker {
         let memory = Memory::new()?;
         let (ours, theirs) = UnixStream::pair()?;
         let executable = options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe"));
-        let (name, limits) = (options.name.clone(), options.limits);
+        let (name, limits, cache) = (options.name.clone(), options.limits, options.cache.clone());
         let process = Command::new(executable)
             // For those who look at the list of processes.
             .arg0("portcullis")
@@ -202,9 +204,15 @@ impl Worker {
             .spawn()?;
         let process = Process(process);
         let mut talk = Talk::new(ours, options)?;
-        let load = ToWorker::Load { wasm: Bytes(wasm), limits };
         let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
-            talk.ask(&load, LOADING)?;
+            let compiled = cache.as_ref().and_then(|cache| cache.load(&wasm)).map(Bytes);
+            let load = ToWorker::Load { wasm: Bytes(wasm), compiled, limits };
+            let loaded = talk.ask(&load, LOADING)?;
+            if let (ToWorker::Load { wasm, .. }, Returned::Loaded { compiled: Some(compiled) }, Some(cache)) =
+                (load, loaded, cache)
+            {
+                cache.store(&wasm.0, &compiled.0);
+            }
             Ok(talk)
         })?;
         Ok(Worker { name, process, phase: Phase::Loading(loading), memory, schema: Schema::default(), timers: Vec::new() })

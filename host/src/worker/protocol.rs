@@ -78,6 +78,8 @@ pub enum ToWorker {
     Load {
         /// The file, unread.
         wasm: Bytes,
+        /// What a worker made of it before.
+        compiled: Option<Bytes>,
         /// The limits.
         limits: Limits,
     },
@@ -239,7 +241,10 @@ pub enum Response {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Returned {
     /// The component is compiled and instantiated.
-    Loaded,
+    Loaded {
+        /// What it was compiled to, if it was just now.
+        compiled: Option<Bytes>,
+    },
     /// What `configure` returned.
     Configured(Result<Program, String>),
     /// What `prepare` returned.
@@ -262,7 +267,7 @@ impl Returned {
     /// The call that returns this.
     pub fn call(&self) -> CallKind {
         match self {
-            Returned::Loaded => CallKind::Load,
+            Returned::Loaded { .. } => CallKind::Load,
             Returned::Configured(_) => CallKind::Configure,
             Returned::Prepared(_) => CallKind::Prepare,
             Returned::Started(_) => CallKind::Start,
@@ -418,7 +423,7 @@ mod tests {
     /// A message comes back as it was, and what follows it stays.
     #[test]
     fn round_trip() {
-        let message = ToWorker::Load { wasm: Bytes(vec![0, 255, 7]), limits: Limits::default() };
+        let message = ToWorker::Load { wasm: Bytes(vec![0, 255, 7]), compiled: None, limits: Limits::default() };
         let mut out = vec![9];
         encode(&message, 100, &mut out).unwrap();
         let length = frame_length(&out[1..], 100).unwrap().unwrap();

@@ -121,11 +121,13 @@ fn serve(calls: mpsc::Receiver<ToWorker>, discard: &AtomicBool, view: View, spea
     let mut guest: Option<Guest> = None;
     for call in calls {
         let result = match (call, &mut guest) {
-            (ToWorker::Load { wasm, limits }, none) => match starting.take() {
-                Some((view, speaker)) => Guest::load(&wasm.0, limits, view, speaker).map(|loaded| {
-                    *none = Some(loaded);
-                    Returned::Loaded
-                }),
+            (ToWorker::Load { wasm, compiled, limits }, none) => match starting.take() {
+                Some((view, speaker)) => {
+                    Guest::load(&wasm.0, compiled.map(|compiled| compiled.0), limits, view, speaker).map(|(loaded, compiled)| {
+                        *none = Some(loaded);
+                        Returned::Loaded { compiled: compiled.map(protocol::Bytes) }
+                    })
+                }
                 None => Err(out_of_order()),
             },
             (_, None) => Err(out_of_order()),

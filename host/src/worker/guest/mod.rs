@@ -3,6 +3,7 @@
 //! This module and those below it are the only ones that name wasmtime, and only a worker runs them. One instance, one store, one
 //! thread; every call has a deadline ([`deadline`]) and every error becomes one sentence ([`error`]).
 
+mod compiled;
 mod convert;
 mod deadline;
 mod error;
@@ -67,15 +68,23 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Compiles and instantiates a component.
-    pub(super) fn load(wasm: &[u8], limits: Limits, view: View, speaker: Speaker) -> Result<Guest, Fault> {
+    /// Compiles and instantiates a component, unless it was compiled before; what it was compiled to, if it was now.
+    pub(super) fn load(
+        wasm: &[u8],
+        before: Option<Vec<u8>>,
+        limits: Limits,
+        view: View,
+        speaker: Speaker,
+    ) -> Result<(Guest, Option<Vec<u8>>), Fault> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         // For the rest of the process, which this guest outlives nothing of.
         let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime.map_err(internal)?));
         let entered = runtime.enter();
 
         let engine = Engine::new(&config()).map_err(internal)?;
-        let component = compile(&engine, wasm)?;
+        let known = before.and_then(|before| compiled::read(&engine, &before));
+        let is_new = known.is_none();
+        let component = known.map_or_else(|| compile(&engine, wasm), Ok)?;
         let linker = linker(&engine).map_err(internal)?;
         let plugin = link(&engine, &component, &linker)?;
 
@@ -104,7 +113,8 @@ impl Guest {
             let wrote = store.data().transcript.take();
             explain(CallKind::Load, INSTANTIATION, &limits, &error, &wrote)
         })?;
-        Ok(Guest { store, plugin, limits, view, layout: None, _runtime: (entered, runtime) })
+        let now = if is_new { compiled::write(&component, MAX_FROM_WORKER / 2) } else { None };
+        Ok((Guest { store, plugin, limits, view, layout: None, _runtime: (entered, runtime) }, now))
     }
 
     /// The voice of the worker, which the guest holds.
