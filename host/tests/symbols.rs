@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis::symbols::{Frame, Options, Started, Symbols, SymbolsError};
+use portcullis::symbols::{Frame, Options, Started, Symbols, SymbolsError, UserSymbol};
 
 /// Prints the stack that a signal handler would see: the address of the innermost function, and that behind its call.
 const PROGRAM: &str = r#"
@@ -360,6 +360,51 @@ fn functions() {
     fs::write(&file, "text").unwrap();
     let error = symbols.functions(&file, None, "x").unwrap_err();
     assert!(error.to_string().ends_with("text: it is no ELF file"), "{error}");
+}
+
+/// Symbols are as far from a function as the file's own addresses say, whichever parts of the file they are in.
+#[test]
+fn places() {
+    const VARIABLES: &str = "
+        int counter = 1; char last; long table[8]; __thread int mine; static int twice;
+        static int one(void) { return twice++; }
+        void *choose(void) { return one; } void chosen(void) __attribute__((ifunc(\"choose\")));
+        int main(void) { return counter + last + mine + one(); }";
+    let directory = tempfile::tempdir().unwrap();
+    let symbols = symbols();
+    for flags in [&["-fPIE", "-pie"][..], &["-fno-pie", "-no-pie"]] {
+        let program = compile(directory.path(), "program", VARIABLES, flags);
+        let main = symbols.functions(&program, None, "main").unwrap()[0].file_offset;
+        let at = |name: &str| symbols.symbol(&program, None, name, main);
+        assert_eq!(at("main").unwrap(), Some(UserSymbol { distance: 0, size: 0 }));
+        assert_eq!(symbols.symbol(&program, None, "main", main + 4).unwrap().unwrap().distance, -4);
+        let sizes = ["counter", "last", "table", "twice", "one"].map(|name| at(name).unwrap().unwrap().size);
+        assert_eq!(sizes, [4, 1, 64, 4, 0], "{flags:?}");
+        let output = Command::new("nm").arg(&program).output().unwrap();
+        let listed = String::from_utf8(output.stdout).unwrap();
+        let address = |name: &str| {
+            let line = listed.lines().find(|line| line.ends_with(&format!(" {name}"))).unwrap();
+            i64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap()
+        };
+        for name in ["counter", "last", "table", "twice", "one"] {
+            assert_eq!(at(name).unwrap().unwrap().distance, address(name) - address("main"), "{name} {flags:?}");
+        }
+        for name in ["count", "count?r", "printf", ""] {
+            assert_eq!(at(name).unwrap(), None, "{name}");
+        }
+        for (name, reason) in [("mine", "a variable of each thread"), ("chosen", "IFUNC")] {
+            let error = at(name).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(symbols.symbol(&program, None, "main", u64::MAX).unwrap_err().to_string().contains("loaded"));
+    }
+    // Two sources may have a symbol of one name, each for itself.
+    let other = directory.path().join("other.c");
+    fs::write(&other, "static int twice = 2; int *other(void) { return &twice; }").unwrap();
+    let program = compile(directory.path(), "program", VARIABLES, &[other.to_str().unwrap()]);
+    let main = symbols.functions(&program, None, "main").unwrap()[0].file_offset;
+    let error = symbols.symbol(&program, None, "twice", main).unwrap_err().to_string();
+    assert!(error.ends_with("it has several symbols `twice`"), "{error}");
 }
 
 /// USDT probes have places, semaphores and arguments, as readelf sees them.

@@ -2,11 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use object::{CompressionFormat, Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind};
+use object::{
+    CompressionFormat, Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind, SymbolSection,
+};
+use portcullis_ebpf::attach::glob;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::{
-    UsdtSite, UserFunction,
+    UsdtSite, UserFunction, UserSymbol,
     name::{Pattern, readable, text},
     protocol::{Found, Links, MAX_FRAMES, MAX_MATCHES, cut},
 };
@@ -214,6 +217,39 @@ impl File {
         Ok(matches)
     }
 
+    /// Where a symbol is, as seen from a byte of the file.
+    pub(super) fn place(&self, name: &str, from: u64) -> Result<Option<UserSymbol>, String> {
+        let from = self.address(from).ok_or("the byte is in no part of it that is loaded")?;
+        if glob::is_pattern(name) {
+            return Ok(None);
+        }
+        let pattern = Pattern::new(name);
+        let files = [Some(&self.elf), self.debug.as_ref()];
+        let all = files.into_iter().flatten().flat_map(|elf| elf.symbols().chain(elf.dynamic_symbols()));
+        let named = all.filter(|symbol| {
+            // What is undefined here is in another file, and what is absolute is no place at all.
+            !matches!(symbol.section(), SymbolSection::Undefined | SymbolSection::Absolute | SymbolSection::Common)
+                && !matches!(symbol.kind(), SymbolKind::File | SymbolKind::Section)
+                && symbol.name_bytes().is_ok_and(|name| pattern.any(&text(name)).is_some())
+        });
+        // As the linker: one that other files see, before those that some of its sources have for themselves.
+        let mut named: Vec<_> =
+            named.map(|symbol| (u8::from(symbol.is_weak()) + 2 * u8::from(symbol.is_local()), symbol)).collect();
+        named.sort_by_key(|(rank, symbol)| (*rank, symbol.address()));
+        let Some((best, symbol)) = named.first() else { return Ok(None) };
+        if named.iter().any(|(rank, other)| rank == best && other.address() != symbol.address()) {
+            return Err(format!("it has several symbols `{}`", cut(name.to_owned())));
+        }
+        if symbol.kind() == SymbolKind::Tls {
+            return Err(format!("`{}` is a variable of each thread, which has no one address", cut(name.to_owned())));
+        }
+        if is_indirect(&symbol.flags()) {
+            return Err(format!("`{}` is chosen when the program starts (IFUNC), and has no one address", cut(name.to_owned())));
+        }
+        let size = if symbol.kind() == SymbolKind::Data { symbol.size() } else { 0 };
+        Ok(Some(UserSymbol { distance: symbol.address().wrapping_sub(from).cast_signed(), size }))
+    }
+
     /// USDT probes with a name, by offset.
     pub(super) fn usdt(&self, provider: &str, name: &str) -> Result<Vec<UsdtSite>, String> {
         let (provider, name) = (Pattern::new(provider), Pattern::new(name));
@@ -304,11 +340,15 @@ fn symbols<'a>(elf: &'a object::File<'static>) -> impl Iterator<Item = Symbol> +
         if symbol.kind() != SymbolKind::Text || !symbol.is_definition() || name.is_empty() {
             return None;
         }
-        let indirect = matches!(symbol.flags(), SymbolFlags::Elf { st_info, .. } if st_info & 0xf == IFUNC);
+        let indirect = is_indirect(&symbol.flags());
         let underscores = name.iter().take_while(|&&c| c == b'_').count();
         let rank = u8::from(symbol.is_weak()) + 2 * u8::from(symbol.is_local()) + 4 * underscores.min(8) as u8;
         Some(Symbol { start: symbol.address(), size: symbol.size(), name, rank, indirect })
     })
+}
+
+fn is_indirect<S, D>(flags: &SymbolFlags<S, D>) -> bool {
+    matches!(flags, SymbolFlags::Elf { st_info, .. } if st_info & 0xf == IFUNC)
 }
 
 /// A note of type 3 of "stapsdt", <https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation>.

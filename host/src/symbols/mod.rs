@@ -93,7 +93,16 @@ pub struct UsdtSite {
     pub arguments: String,
 }
 
-/// Why functions or USDT probes can't be told.
+/// A symbol of a file, a function or a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSymbol {
+    /// How far it is from where it was asked from, bytes; the same wherever the file is loaded.
+    pub distance: i64,
+    /// The size of a variable, bytes; 0 for a function, and where the file does not say.
+    pub size: u64,
+}
+
+/// Why functions, symbols or USDT probes can't be told.
 #[derive(Debug, thiserror::Error)]
 pub enum SymbolsError {
     /// A file can't be opened.
@@ -325,6 +334,16 @@ impl Symbols {
         match self.question(path, pid, request)? {
             Response::Usdt(sites) => Ok(sites),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Where a symbol of a file is, as seen from a byte of the file; `None` if the file has none of that name, which is mangled or as
+    /// its source spells it. A name that does not stand for one address is an error. With `pid` as for [`Symbols::functions`].
+    pub fn symbol(&self, path: &Path, pid: Option<u32>, name: &str, from: u64) -> Result<Option<UserSymbol>, SymbolsError> {
+        bounded(name)?;
+        match self.question(path, pid, |file| Request::Symbol { file, name: name.to_owned(), from })? {
+            Response::Symbol(symbol) => Ok(symbol),
+            _ => Ok(None),
         }
     }
 

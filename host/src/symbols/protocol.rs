@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{UsdtSite, UserFunction};
+use super::{UsdtSite, UserFunction, UserSymbol};
 
 /// A request is at most this long.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
@@ -62,6 +62,15 @@ pub(super) enum Request {
         /// The name; `*` and `?` are wild.
         pattern: String,
     },
+    /// Where is a symbol of a file, seen from a byte of the file?
+    Symbol {
+        /// The file's number.
+        file: u64,
+        /// The symbol's name, whole.
+        name: String,
+        /// The byte.
+        from: u64,
+    },
     /// Which USDT probes of a file have a name?
     Usdt {
         /// The file's number.
@@ -88,6 +97,8 @@ pub(super) enum Response {
     Frames(Vec<Vec<Found>>),
     /// The functions, by file offset.
     Functions(Vec<UserFunction>),
+    /// The symbol, if there is one.
+    Symbol(Option<UserSymbol>),
     /// The probes, by file offset.
     Usdt(Vec<UsdtSite>),
     /// It can't be answered; why, in words.
@@ -135,6 +146,7 @@ pub(super) fn check(request: &Request, response: &Response) -> Result<(), &'stat
         (Request::Functions { .. }, Response::Functions(all)) => {
             all.len() <= MAX_MATCHES && all.iter().all(|one| text(&one.name) && optional(&one.demangled))
         }
+        (Request::Symbol { .. }, Response::Symbol(_)) => true,
         (Request::Usdt { .. }, Response::Usdt(all)) => {
             all.len() <= MAX_MATCHES && all.iter().all(|one| text(&one.provider) && text(&one.name) && text(&one.arguments))
         }

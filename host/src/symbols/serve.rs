@@ -82,6 +82,7 @@ fn answer(files: &mut HashMap<u64, File>, request: Request, descriptor: Option<O
         Request::Functions { file, pattern } => {
             Response::Functions(files.get_mut(&file).ok_or_else(unknown)?.functions(&pattern)?)
         }
+        Request::Symbol { file, name, from } => Response::Symbol(files.get(&file).ok_or_else(unknown)?.place(&name, from)?),
         Request::Usdt { file, provider, name } => Response::Usdt(files.get(&file).ok_or_else(unknown)?.usdt(&provider, &name)?),
     })
 }
