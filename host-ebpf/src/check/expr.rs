@@ -426,6 +426,9 @@ impl Checker<'_> {
 
     fn binary(&mut self, op: BinaryOp, left: &Expr, right: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let (l, r) = (self.expr(left, half)?, self.expr(right, half)?);
+        if let Some(same) = self.same_bytes(op, (&l, left), (&r, right), span, half)? {
+            return Ok(same);
+        }
         let ((lv, lt), (rv, rt)) = match (l, r) {
             (Typed::Int(lv, lt), Typed::Int(rv, rt)) => ((lv, lt), (rv, rt)),
             (Typed::Text(text, _), Typed::Literal(literal)) => return self.text_is(op, text, literal, span, &right.span),
@@ -546,7 +549,7 @@ impl Checker<'_> {
 }
 
 /// Of the two operators that compare text: whether it is asked to be the same.
-fn equality(op: BinaryOp) -> Option<bool> {
+pub(super) fn equality(op: BinaryOp) -> Option<bool> {
     match op {
         BinaryOp::Equal => Some(true),
         BinaryOp::NotEqual => Some(false),

@@ -1,6 +1,6 @@
 //! Functions, one method each.
 
-use std::{net::Ipv4Addr, ops::Range};
+use std::ops::Range;
 
 use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, MAX_TEXT, Result,
@@ -45,7 +45,7 @@ const FUNCTIONS: [(&str, &str); 31] = [
     ("macaddr", "macaddr(array)"),
     ("nsecs", "nsecs(monotonic), nsecs(boot), nsecs(tai)"),
     ("ntop", "ntop(x), ntop(AF_INET6, array)"),
-    ("pton", "pton(\"127.0.0.1\")"),
+    ("pton", "pton(\"127.0.0.1\"), pton(\"::1\")"),
     ("reg", "reg(\"ip\")"),
     ("signal_name", "signal_name(args.sig)"),
     ("sizeof", "sizeof(struct sock), sizeof(x)"),
@@ -87,7 +87,7 @@ const ELSEWHERE: [(&str, &str); 29] = [
     ("percpu_kaddr", "what each CPU has for itself can't be found by name"),
     ("strstr", "`strcontains(text, \"needle\")` says whether it is there"),
     ("globmatch", "`strcontains(text, \"needle\")`, or `strncmp(text, \"begin\", LENGTH)`"),
-    ("memcmp", "text compares by `==`; bytes can be a key: `@m[buf(x, 16)]`"),
+    ("memcmp", "text and bytes compare by `==`: `buf(x, 16) == buf(y, 16)`"),
     ("strcap", "`sizeof(x)`"),
     ("signal", UNTOUCHED),
     ("signal_thread", UNTOUCHED),
@@ -354,7 +354,14 @@ impl Checker<'_> {
     }
 
     /// The bytes of an array or struct, or so many that a pointer points to.
-    fn bytes_at(&mut self, from: &Expr, length: Option<u32>, most: u32, span: &Range<usize>, half: Half) -> Result<Bytes> {
+    pub(super) fn bytes_at(
+        &mut self,
+        from: &Expr,
+        length: Option<u32>,
+        most: u32,
+        span: &Range<usize>,
+        half: Half,
+    ) -> Result<Bytes> {
         let (address, space, size) = match self.expr(from, half)? {
             Typed::Array(array) => {
                 let length = length.unwrap_or(array.size()).min(array.size());
@@ -400,6 +407,7 @@ impl Checker<'_> {
     fn address(&mut self, expr: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
         let bytes = match self.expr(expr, half)? {
             Typed::Int(value, typ) if typ.space.is_none() => Bytes::Int { value: Box::new(value), length: 4 },
+            Typed::Bytes(bytes, ..) => bytes,
             Typed::Text(Text::Array { .. }, _) | Typed::Object(_) | Typed::Array(_) => {
                 self.bytes_at(expr, None, 16, span, half)?
             }
@@ -413,21 +421,6 @@ impl Checker<'_> {
         match bytes.length() {
             length @ (4 | 16) => Ok(Typed::Bytes(bytes, Naming::Inet, format!("u8[{length}]"))),
             length => Err(self.error(&expr.span, format!("an address has 4 or 16 bytes, and this has {length}"))),
-        }
-    }
-
-    fn network_address(&self, text: &Expr) -> Result<Typed> {
-        let literal = self.literal(text, "the address")?;
-        match literal.parse::<Ipv4Addr>() {
-            Ok(address) => {
-                let value = u32::from_ne_bytes(address.octets());
-                let int = Int { size: 4, signed: false };
-                Ok(Typed::Int(Value::Const(value.into()), IntType::new(int, "u32")))
-            }
-            Err(_) => {
-                let message = format!("`{literal}` is no address of IPv4");
-                Err(self.error_help(&text.span, message, "`pton(\"127.0.0.1\")`; it is in network order, as in the kernel"))
-            }
         }
     }
 

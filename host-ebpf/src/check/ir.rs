@@ -69,6 +69,12 @@ pub(crate) enum Value {
         right: Text,
         equal: bool,
     },
+    /// The same of bytes, as many on each side. What can't be read is the same as nothing.
+    SameBytes {
+        left: Bytes,
+        right: Bytes,
+        equal: bool,
+    },
 }
 
 /// Values that one call without arguments returns.
@@ -129,12 +135,15 @@ pub(crate) enum Bytes {
     Context { offset: u32, length: u32 },
     /// The low bytes of an integer, in the order in which they stand in memory.
     Int { value: Box<Value>, length: u32 },
+    /// Fixed bytes.
+    Literal(Vec<u8>),
 }
 
 impl Bytes {
     pub(crate) fn length(&self) -> u32 {
         match self {
             Bytes::Memory { length, .. } | Bytes::Context { length, .. } | Bytes::Int { length, .. } => *length,
+            Bytes::Literal(bytes) => bytes.len() as u32,
         }
     }
 }
@@ -480,6 +489,7 @@ impl Value {
                 Value::Element(_, key) | Value::HasKey(_, key) => any_in_key(key, test),
                 Value::TextIs { text, .. } | Value::TextLength(text) | Value::Contains(text, _) => text.any(test),
                 Value::SameText { left, right, .. } => left.any(test) || right.any(test),
+                Value::SameBytes { left, right, .. } => left.any(test) || right.any(test),
                 _ => false,
             }
     }
@@ -535,7 +545,7 @@ impl Bytes {
     fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
         match self {
             Bytes::Memory { address: value, .. } | Bytes::Int { value, .. } => value.any(test),
-            Bytes::Context { .. } => false,
+            Bytes::Context { .. } | Bytes::Literal(_) => false,
         }
     }
 }

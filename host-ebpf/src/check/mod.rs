@@ -6,12 +6,14 @@
 //! | `expr` | expressions and operators |
 //! | `memory` | what pointers point to: members, elements, casts |
 //! | `builtins`, `functions` | names and calls |
+//! | `bytes` | bytes that are compared, addresses of the internet |
 //! | `access` | maps in expressions and statements |
 //! | `maps` | what all probes together say of each map |
 //! | `types`, `ir` | types, typed trees |
 
 mod access;
 mod builtins;
+mod bytes;
 mod expr;
 mod fold;
 mod functions;
@@ -49,7 +51,7 @@ const DEFAULT_TEXT: u32 = 64;
 const MAX_TEXT: u32 = 1024;
 /// The most that a variable, a key or a comparison can hold: it stands on the stack, which has 512 bytes.
 const MAX_STACK_TEXT: u32 = 128;
-/// The longest string that text can be compared with; it is read onto the stack.
+/// The longest string that text can be compared with, and the most bytes that bytes can: they are read onto the stack.
 const MAX_LITERAL: usize = 64;
 /// How often a loop runs whose end is not a constant: the verifier walks every round.
 const LOOP_LIMIT: u32 = 128;

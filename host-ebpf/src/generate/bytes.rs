@@ -7,7 +7,7 @@ use aya_obj::generated::{
 
 use super::{function::Generator, room::Spot};
 use crate::{
-    assemble::{Alu, Cond, FP, R0, R1, R2, R3, R4, R6, Width},
+    assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R4, R6, Width},
     attach::Space,
     check::ir::{Bytes, Stack},
     counters::Counter,
@@ -20,11 +20,34 @@ impl Generator<'_> {
         let data = at.at(LENGTH_HEADER);
         let length = bytes.length();
         self.zero(data, length / 8 * 8, capacity.next_multiple_of(8));
+        if !self.read_bytes(bytes, data) {
+            return self.put_length(at, length);
+        }
+        let (fault, done) = (self.asm.label(), self.asm.label());
+        self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
+        self.put_length(at, length);
+        self.asm.jump(done);
+        self.asm.place(fault);
+        self.mark(record::ABSENT, field);
+        self.bump(Counter::ReadFault);
+        self.put_length(at, 0);
+        self.asm.place(done);
+    }
+
+    /// Writes bytes alone; whether they are from memory. Where that is not there, r0 is below 0, and they are zero.
+    fn read_bytes(&mut self, bytes: &Bytes, at: Spot) -> bool {
         let helper = match bytes {
-            Bytes::Int { value, .. } => {
+            Bytes::Int { value, length } => {
                 self.value(value);
-                self.put(Width::of(length as u8), data);
-                return self.put_length(at, length);
+                self.put(Width::of(*length as u8), at);
+                return false;
+            }
+            Bytes::Literal(bytes) => {
+                for (word, at_word) in words(bytes).zip((0..).step_by(8)) {
+                    self.asm.set(R0, word);
+                    self.put(Width::W8, at.at(at_word));
+                }
+                return false;
             }
             Bytes::Memory { address, space, .. } => {
                 self.value(address);
@@ -40,19 +63,52 @@ impl Generator<'_> {
                 BPF_FUNC_probe_read_kernel
             }
         };
-        let (fault, done) = (self.asm.label(), self.asm.label());
-        self.address(R1, data);
-        self.asm.set(R2, length.into());
+        self.address(R1, at);
+        self.asm.set(R2, bytes.length().into());
         self.asm.call(helper);
-        self.asm.jump_if_imm(Cond::SignedLt, R0, 0, fault);
-        self.put_length(at, length);
-        self.asm.jump(done);
-        self.asm.place(fault);
-        // The helper has zeroed what it was to write.
-        self.mark(record::ABSENT, field);
-        self.bump(Counter::ReadFault);
-        self.put_length(at, 0);
-        self.asm.place(done);
+        true
+    }
+
+    /// r0: 1 if the bytes are the same (or are not, for `equal` false), else 0.
+    pub(super) fn same_bytes(&mut self, left: &Bytes, right: &Bytes, equal: bool) {
+        let room = left.length().next_multiple_of(8);
+        let (differs, end) = (self.asm.label(), self.asm.label());
+        let a = self.compared(left, differs);
+        match right {
+            Bytes::Literal(bytes) => {
+                for (word, at) in words(bytes).zip((0..).step_by(8)) {
+                    self.asm.load(Width::W8, R1, FP, a + at);
+                    self.asm.set(R2, word);
+                    self.asm.jump_if(Cond::Ne, R1, R2, differs);
+                }
+            }
+            _ => {
+                let b = self.compared(right, differs);
+                for at in (0..room as i16).step_by(8) {
+                    self.asm.load(Width::W8, R1, FP, a + at);
+                    self.asm.load(Width::W8, R2, FP, b + at);
+                    self.asm.jump_if(Cond::Ne, R1, R2, differs);
+                }
+                self.release(room);
+            }
+        }
+        self.verdict(equal, differs, end);
+        self.release(room);
+    }
+
+    /// Bytes on the stack, with zeroes up to the next multiple of 8; those that can't be read are like no others.
+    fn compared(&mut self, bytes: &Bytes, differs: Label) -> i16 {
+        let room = bytes.length().next_multiple_of(8);
+        let at = self.allocate(room);
+        self.zero(Spot::stack(at), bytes.length() / 8 * 8, room);
+        if self.read_bytes(bytes, Spot::stack(at)) {
+            let there = self.asm.label();
+            self.asm.jump_if_imm(Cond::SignedGe, R0, 0, there);
+            self.bump(Counter::ReadFault);
+            self.asm.jump(differs);
+            self.asm.place(there);
+        }
+        at
     }
 
     /// The header of bytes.
@@ -109,4 +165,13 @@ impl Generator<'_> {
             self.put(Width::W4, at);
         }
     }
+}
+
+/// Bytes as words in which they stand in memory, with zeroes behind the last.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    })
 }

@@ -75,6 +75,7 @@ impl Generator<'_> {
             Value::Contains(text, needle) => self.contains(text, needle),
             Value::TextIs { text, literal, equal, whole } => self.text_is(text, literal, *equal, *whole),
             Value::SameText { left, right, equal } => self.same_text(left, right, *equal),
+            Value::SameBytes { left, right, equal } => self.same_bytes(left, right, *equal),
             Value::Unary(UnaryOp::Not, _) => self.truth(value),
             Value::Binary { op, .. } if condition(*op, false).is_some() || matches!(op, BinaryOp::And | BinaryOp::Or) => {
                 self.truth(value);

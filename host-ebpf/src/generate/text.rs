@@ -194,7 +194,7 @@ impl Generator<'_> {
     }
 
     /// r0: `equal`, or at `differs` its opposite.
-    fn verdict(&mut self, equal: bool, differs: Label, end: Label) {
+    pub(super) fn verdict(&mut self, equal: bool, differs: Label, end: Label) {
         self.asm.set(R0, u64::from(equal));
         self.asm.jump(end);
         self.asm.place(differs);
