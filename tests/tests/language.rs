@@ -106,6 +106,69 @@ fn stacks() {
     }
 }
 
+/// Paths of files that a workload opens, by their descriptors.
+fn paths(body: &str, workload: &[&str]) -> Vec<String> {
+    let body = format!("$file = curtask->files->fdt->fd[args.ret]; {body}");
+    let spec = kernel::probe("probe", "tracepoint:syscalls:sys_exit_openat", Some("args.ret >= 0"), &body);
+    let traced = kernel::trace(&[spec], &kernel::options(), Workloads { before: &[], open: &[workload] });
+    assert_eq!(traced.report.check(), []);
+    traced.rows.into_iter().map(|(_, fields)| fields.join(" ")).collect()
+}
+
+/// A path leads from the file to the root, through every mount between them.
+#[test]
+fn paths_through_mounts() {
+    let Some(_lock) = lock() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let directory = fs::canonicalize(directory.path()).unwrap();
+    let directory = directory.to_str().unwrap();
+    let found = paths("emit s { path: path($file->f_path, 512) }", &["opens-mounted", directory]);
+    let expect = |path: &str| found.contains(&format!("path={path:?}"));
+    for path in ["mounted", "mounted/one/two/file", "again", "again/two/file"] {
+        assert!(expect(&format!("{directory}/{path}")), "{path}: {found:?}");
+    }
+    assert!(expect("/"), "{found:?}");
+}
+
+/// A path that is longer than what is kept, or has more names than are looked at, has its end, and says so.
+#[test]
+fn long_paths() {
+    let Some(_lock) = lock() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(root.path()).unwrap();
+    let check = |names: &[&str], body: &str, expect: &dyn Fn(&str) -> String| {
+        let directory = names.iter().fold(root.clone(), |path, name| path.join(name));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("file");
+        fs::write(&file, "").unwrap();
+        let file = file.to_str().unwrap();
+        let found = paths(body, &["opens", "1", file]);
+        let expect = expect(file);
+        assert!(found.contains(&expect), "{expect} in {found:?}");
+    };
+    let cut = |file: &str, keep: usize| format!("path={:?}...", format!("...{}", &file[file.len() - keep + 3..]));
+    let emit = |keep: usize| format!("emit s {{ path: path($file->f_path, {keep}) }}");
+    let long = "n".repeat(250);
+    let deep = ["d"; 70];
+    let whole = |file: &str| format!("path={file:?}");
+    // By the length of the path.
+    check(&[&long], &emit(1024), &whole);
+    check(&[&long], &emit(100), &|file| cut(file, 100));
+    check(&[&long], &emit(4), &|file| cut(file, 4));
+    check(&[&long], &emit(2), &|_| "path=\"..\"...".to_owned());
+    let length = root.to_str().unwrap().len() + "/file".len();
+    check(&[], &emit(length), &whole);
+    check(&[], &emit(length - 1), &|file| cut(file, length - 1));
+    check(&[&long, &long, &long, &long, "x"], &emit(1024), &|file| cut(file, 1024));
+    // By the number of its names.
+    check(&deep[..58 - root.components().count()], &emit(512), &whole);
+    check(&deep, &emit(512), &|_| format!("path=\"...{}/file\"...", "/d".repeat(63)));
+    // Strings are compared with all of it.
+    let begin = root.to_str().unwrap();
+    let alike = format!("strncmp(path($file->f_path), {begin:?}, {}) == 0", begin.len());
+    check(&[&long], &format!("if {alike} {{ emit s {{ ok: 1 }} }}"), &|_| "ok=1".to_owned());
+}
+
 /// Every program that the compiler's own data tests make passes this kernel's verifier, with the gate and without, in both scopes.
 #[test]
 fn specs_load() {

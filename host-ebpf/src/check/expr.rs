@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Checker, DEFAULT_TEXT, Half, MAX_LITERAL, Result,
+    Checker, DEFAULT_TEXT, Half, MAX_LITERAL, MAX_TEXT, Result,
     builtins::{self, BUILTINS, Only},
     fold, functions,
     ir::{self, Access, MemoryField, NameKind, Names, Save, Stack, Text, Value},
@@ -542,6 +542,8 @@ impl Checker<'_> {
         let text = match text {
             Text::DataLoc { offset, relative, .. } => Text::DataLoc { offset, relative, keep },
             Text::Pointer { pointer, space, .. } => Text::Pointer { pointer, space, keep },
+            // A path is found from its end: to know its front takes the whole.
+            Text::Path(path) => Text::Path(Box::new(ir::Path { keep: MAX_TEXT, ..*path })),
             text => text,
         };
         Ok(Typed::Int(Value::TextIs { text, literal, equal, whole: true }, computed(BOOL)))

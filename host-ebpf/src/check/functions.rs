@@ -30,7 +30,7 @@ const MAX_FRAMES: u32 = 127;
 const MAX_NEEDLE: usize = 32;
 
 /// Each function and how it is written.
-const FUNCTIONS: [(&str, &str); 31] = [
+const FUNCTIONS: [(&str, &str); 32] = [
     ("bswap", "bswap(x)"),
     ("buf", "buf(pointer, LENGTH), buf(array)"),
     ("cgroup_path", "cgroup_path(cgroup)"),
@@ -45,6 +45,7 @@ const FUNCTIONS: [(&str, &str); 31] = [
     ("macaddr", "macaddr(array)"),
     ("nsecs", "nsecs(monotonic), nsecs(boot), nsecs(tai)"),
     ("ntop", "ntop(x), ntop(AF_INET6, array)"),
+    ("path", "path(struct path), path(struct path, LENGTH)"),
     ("pton", "pton(\"127.0.0.1\"), pton(\"::1\")"),
     ("reg", "reg(\"ip\")"),
     ("signal_name", "signal_name(args.sig)"),
@@ -67,7 +68,7 @@ const FUNCTIONS: [(&str, &str); 31] = [
 ];
 
 /// What bpftrace has and this language has not, or has in another way.
-const ELSEWHERE: [(&str, &str); 29] = [
+const ELSEWHERE: [(&str, &str); 28] = [
     ("printf", SHOWN),
     ("print", SHOWN),
     ("time", SHOWN),
@@ -82,7 +83,6 @@ const ELSEWHERE: [(&str, &str); 29] = [
     ("delete", "it is a statement, without a value: `delete(@m[k]);`"),
     ("find", "`has_key(@m, k)` says whether it is there, `@m[k]` what it is"),
     ("getopt", "a plugin has its `config`"),
-    ("path", "`str(file->f_path.dentry->d_name.name)` is the last part of a path"),
     ("uaddr", "addresses in programs can't be found by name; `kaddr` is for the kernel"),
     ("percpu_kaddr", "what each CPU has for itself can't be found by name"),
     ("strstr", "`strcontains(text, \"needle\")` says whether it is there"),
@@ -165,6 +165,8 @@ impl Checker<'_> {
                 }
                 Ok(Typed::Bytes(bytes, Naming::Mac, "u8[6]".to_owned()))
             }
+            ("path", [path]) => self.path(path, None, span, half),
+            ("path", [path, length]) => self.path(path, Some(length), span, half),
             ("pton", [text]) => self.network_address(text),
             ("ksym", [address]) => self.named(address, Naming::KernelSymbol, half),
             ("usym", [address]) => {

@@ -204,6 +204,8 @@ pub(crate) enum Text {
         space: Space,
         size: u32,
     },
+    /// The path of a `struct path`.
+    Path(Box<Path>),
     /// A fixed string.
     Literal(Vec<u8>),
     /// What [`Body::names`] says, which differs between the targets of a probe; at most so many bytes.
@@ -228,6 +230,43 @@ pub(crate) enum Text {
     Choose(Box<Value>, Box<Text>, Box<Text>),
 }
 
+/// A `struct path` of the kernel, whose text has at most `keep` bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Path {
+    /// Where the struct is.
+    pub(crate) address: Value,
+    pub(crate) keep: u32,
+    pub(crate) layout: PathLayout,
+}
+
+/// Where the members are by which a path is found. The offsets are those in the [`Block`] of their struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PathLayout {
+    /// `mnt` and `dentry` of `struct path`.
+    pub(crate) path: Block,
+    pub(crate) mnt: u32,
+    pub(crate) dentry: u32,
+    /// `d_parent` and `d_name` of `struct dentry`.
+    pub(crate) entry: Block,
+    pub(crate) parent: u32,
+    pub(crate) name: u32,
+    pub(crate) length: u32,
+    /// `mnt_parent`, `mnt_mountpoint` and `mnt.mnt_root` of `struct mount`.
+    pub(crate) mount: Block,
+    pub(crate) above: u32,
+    pub(crate) mountpoint: u32,
+    pub(crate) root: u32,
+    /// The `struct vfsmount` within a `struct mount`.
+    pub(crate) vfsmount: u32,
+}
+
+/// So many bytes from that byte of a struct on, which are read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Block {
+    pub(crate) start: u32,
+    pub(crate) size: u32,
+}
+
 /// `TASK_COMM_LEN` of include/linux/sched.h.
 pub(crate) const COMM_SIZE: u32 = 16;
 
@@ -239,6 +278,7 @@ impl Text {
             Text::Chars { size, .. } | Text::Array { size, .. } => *size,
             Text::DataLoc { keep, .. } | Text::Pointer { keep, .. } | Text::Name(_, keep) => *keep,
             Text::Variable { keep, .. } | Text::Element { keep, .. } | Text::Saved { keep, .. } => *keep,
+            Text::Path(path) => path.keep,
             // One that is empty has room for its NUL byte still.
             Text::Literal(bytes) => (bytes.len() as u32).max(1),
             Text::Choose(_, a, b) => a.capacity().max(b.capacity()),
@@ -387,14 +427,16 @@ pub(crate) struct Body {
     pub(crate) entry: ContextUse,
     /// The same where the body runs.
     pub(crate) here: ContextUse,
+    /// It has paths, which take room in the scratch map.
+    pub(crate) paths: bool,
 }
 
 impl Body {
     /// They are the same but for their names.
     pub(crate) fn same_but_names(&self, other: &Body) -> bool {
-        let Body { when, statements, variables, saves, key, names: _, entry, here } = self;
+        let Body { when, statements, variables, saves, key, names: _, entry, here, paths } = self;
         (when, statements, variables, saves) == (&other.when, &other.statements, &other.variables, &other.saves)
-            && (key, entry, here) == (&other.key, &other.entry, &other.here)
+            && (key, entry, here, paths) == (&other.key, &other.entry, &other.here, &other.paths)
     }
 }
 
@@ -529,6 +571,7 @@ impl Text {
     fn any(&self, test: &dyn Fn(&Value) -> bool) -> bool {
         match self {
             Text::Pointer { pointer: value, .. } | Text::Array { address: value, .. } => value.any(test),
+            Text::Path(path) => path.address.any(test),
             Text::Element { key, .. } => any_in_key(key, test),
             Text::Choose(condition, a, b) => condition.any(test) || a.any(test) || b.any(test),
             _ => false,

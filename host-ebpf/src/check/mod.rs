@@ -6,6 +6,7 @@
 //! | `expr` | expressions and operators |
 //! | `memory` | what pointers point to: members, elements, casts |
 //! | `builtins`, `functions` | names and calls |
+//! | `path` | the paths of files |
 //! | `bytes` | bytes that are compared, addresses of the internet |
 //! | `access` | maps in expressions and statements |
 //! | `maps` | what all probes together say of each map |
@@ -20,6 +21,7 @@ mod functions;
 pub(crate) mod ir;
 pub(crate) mod maps;
 mod memory;
+mod path;
 mod types;
 
 use std::ops::Range;
@@ -131,6 +133,7 @@ fn check_once(
         names: Names::default(),
         entry: ContextUse::default(),
         here: ContextUse::default(),
+        paths: false,
         loops: 0,
     };
     let mut body = Body::default();
@@ -148,6 +151,7 @@ fn check_once(
     body.saves = checker.saves;
     body.names = checker.names;
     (body.entry, body.here) = (checker.entry, checker.here);
+    body.paths = checker.paths;
     let texts = variables.into_iter().filter(|variable| checker.wider && variable.text > 0);
     Ok((body, checker.reads, texts.map(|variable| (variable.name, variable.text)).collect()))
 }
@@ -168,6 +172,8 @@ struct Checker<'a> {
     names: Names,
     entry: ContextUse,
     here: ContextUse,
+    /// There are paths.
+    paths: bool,
     /// How many loops are around this statement.
     loops: u32,
 }
@@ -447,7 +453,8 @@ impl<'a> Checker<'a> {
         if text.capacity() > MAX_STACK_TEXT {
             let message =
                 format!("this text has up to {} bytes, and {MAX_STACK_TEXT} is the most outside of an `emit`", text.capacity());
-            return Err(self.error_help(span, message, format!("keep less of it: `str(p, {MAX_STACK_TEXT})`")));
+            let function = if let Text::Path(_) = text { "path" } else { "str" };
+            return Err(self.error_help(span, message, format!("keep less of it: `{function}(p, {MAX_STACK_TEXT})`")));
         }
         Ok(text)
     }

@@ -12,7 +12,7 @@
 //! | `span` | pairing entries with exits |
 //! | `emit` | records |
 //! | `map`, `aggregate` | keys and elements of maps, aggregations |
-//! | `expr`, `memory`, `text`, `bytes` | values: integers, what pointers point to, text, bytes and stacks |
+//! | `expr`, `memory`, `text`, `path`, `bytes` | values: integers, what pointers point to, text, paths, bytes and stacks |
 //! | `room` | where values are put: the stack, a record, or the scratch map |
 //!
 //! Registers in a function: r6 context, r7 the gate's outcome and later the record, r8 the time or 0, r9 this CPU's counters.
@@ -24,6 +24,7 @@ mod expr;
 mod function;
 mod map;
 mod memory;
+mod path;
 mod room;
 mod span;
 mod statement;
@@ -123,7 +124,7 @@ pub(crate) enum GenerateError {
     /// The stack of a program has 512 bytes (`MAX_BPF_STACK`, include/linux/filter.h), of which the dispatcher's frame takes 32.
     #[error("the probe needs {needed} bytes of stack, and there are {STACK}")]
     Stack { probe: usize, needed: u32 },
-    #[error("the probe needs {needed} bytes for keys and call stacks at a time, and there are {}", room::SCRATCH)]
+    #[error("the probe needs {needed} bytes for keys, call stacks and paths at a time, and there are {}", room::SCRATCH)]
     Scratch { probe: usize, needed: u32 },
 }
 
@@ -146,8 +147,10 @@ pub(crate) fn program(group: &Group, context: &Context<'_>) -> Result<Code, Gene
                 Half::Exit => ".exit",
             };
             // Whether a function uses the scratch map is known once it is made, and it has to begin by claiming it.
-            let large =
-                context.maps.iter().any(|map| map.key_size > room::ON_STACK) || function.body.saves.iter().any(Save::is_stack);
+            let body = &function.body;
+            let large = body.paths
+                || context.maps.iter().any(|map| map.key_size > room::ON_STACK)
+                || body.saves.iter().any(Save::is_stack);
             let needed = match large {
                 true => Generator::new(Assembler::default(), context, function, at, 0).generate()?.scratch,
                 false => 0,

@@ -48,6 +48,11 @@ impl Spot {
         Spot { base: Base::Record, offset: offset as i16 }
     }
 
+    /// From where the stack, the record or the scratch map's value begins.
+    pub(super) fn offset(self) -> i16 {
+        self.offset
+    }
+
     /// So many bytes further.
     pub(super) fn at(self, offset: u32) -> Spot {
         Spot { offset: self.offset.wrapping_add(offset as i16), ..self }

@@ -82,6 +82,10 @@ impl Generator<'_> {
                 self.zero(at, 0, end);
                 self.read_text(text, at, field, true);
             }
+            Text::Path(path) => {
+                self.zero(at, 0, end);
+                self.put_path(path, at, path.keep + 1, true, field);
+            }
         }
     }
 
@@ -162,9 +166,11 @@ impl Generator<'_> {
     /// r0: 1 if the text is the literal (or is not, for `equal` false), else 0; without `whole`, if it begins with it. Text that could
     /// not be read is empty.
     pub(super) fn text_is(&mut self, text: &Text, literal: &[u8], equal: bool, whole: bool) {
-        let room = text_room(text.capacity());
+        let room = text_room(if let Text::Path(_) = text { literal.len() as u32 } else { text.capacity() });
         let buffer = self.allocate(room);
         match text {
+            // As much of its front as is looked at; where that was cut off, no string is the whole of it.
+            Text::Path(path) => self.put_path(path, Spot::stack(buffer), literal.len() as u32 + 2, !whole, None),
             // What is longer than the literal must not end where that does; and nothing is lost by not looking at it.
             Text::Chars { .. } | Text::DataLoc { .. } | Text::Pointer { .. } | Text::Array { .. } => {
                 self.read_text(text, Spot::stack(buffer), None, false);

@@ -3,9 +3,11 @@
 #![allow(clippy::print_stderr)]
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io::{Read, Write},
     net::{TcpListener, TcpStream, ToSocketAddrs},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     process::{Command, ExitCode},
     sync::{
         Arc,
@@ -21,6 +23,8 @@ workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT
 workload reads-until-told COUNT THREADS   the same until standard input ends, and then COUNT times
 workload readers SECONDS THREADS  the same for so long
 workload opens COUNT PATH         openat(2) and close(2), COUNT times
+workload opens-mounted DIRECTORY  openat(2) of files on a file system that it mounts there for itself, and of one of its directories
+                                  that it mounts a second time
 workload opens-for-ever PATH      the same until it is killed
 workload opens-bad COUNT          openat(2) with a path at an address that is not there
 workload forks COUNT              fork(2), COUNT times; each child calls getppid(2) once and exits
@@ -70,6 +74,12 @@ fn main() -> ExitCode {
             }
         }),
         ["opens", count, path] => opens(number(count), path),
+        ["opens-mounted", directory] => {
+            if let Err(error) = opens_mounted(Path::new(directory)) {
+                eprintln!("workload: {directory}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
         ["opens-for-ever", path] => loop {
             opens(1000, path);
         },
@@ -276,6 +286,36 @@ fn opens(count: u64, path: &str) {
             unsafe { libc::close(fd) };
         }
     }
+}
+
+/// In `DIRECTORY/mounted` a file system in memory with `one/two/file`, and in `DIRECTORY/again` its directory `one`.
+fn opens_mounted(directory: &Path) -> std::io::Result<()> {
+    let (mounted, again) = (directory.join("mounted"), directory.join("again"));
+    // SAFETY: it takes a number, and this process has one thread.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    // So that nobody else sees what is mounted here, wherever the root was mounted from.
+    mount(Path::new("none"), Path::new("/"), c"none", libc::MS_REC | libc::MS_PRIVATE)?;
+    for at in [&mounted, &again] {
+        std::fs::create_dir(at)?;
+    }
+    mount(Path::new("none"), &mounted, c"tmpfs", 0)?;
+    std::fs::create_dir_all(mounted.join("one/two"))?;
+    std::fs::write(mounted.join("one/two/file"), "")?;
+    mount(&mounted.join("one"), &again, c"none", libc::MS_BIND)?;
+    for path in ["/".into(), mounted.clone(), mounted.join("one/two/file"), again.clone(), again.join("two/file")] {
+        opens(1, path.to_str().unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn mount(from: &Path, at: &Path, kind: &CStr, flags: libc::c_ulong) -> std::io::Result<()> {
+    let (from, at) = (CString::new(from.as_os_str().as_bytes())?, CString::new(at.as_os_str().as_bytes())?);
+    // SAFETY: the texts end with NUL bytes and live through the call; there are no data.
+    check(unsafe { libc::mount(from.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+}
+
+fn check(status: i32) -> std::io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 fn fork() {
