@@ -10,7 +10,7 @@ use std::{
 
 use portcullis_ebpf::{
     Kernel, Options, ProbeSpec, compile,
-    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe},
+    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe, UserSymbol},
 };
 
 const EVENTS: &str = "/sys/kernel/tracing/events";
@@ -86,6 +86,10 @@ impl Kernel for Running {
 
     fn user_probes(&self, binary: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
         Err(none(binary))
+    }
+
+    fn user_symbol(&self, path: &str, _: &str, _: u64) -> Result<Option<UserSymbol>, SourceError> {
+        Err(none(path))
     }
 
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {

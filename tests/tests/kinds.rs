@@ -68,6 +68,24 @@ fn probes_of_programs() {
     }
 }
 
+/// A probe reads the variables of the program that it is in, wherever that was loaded.
+#[test]
+fn variables_of_programs() {
+    let Some(_lock) = lock() else { return };
+    let body = "emit s { n: arg0, before: *uaddr(\"WORKLOAD_CALLS\"), near: reg(\"ip\") - uaddr(\"workload_double\") <= 4 }";
+    let traced = trace(&within("uprobe", "workload_double"), body, &["calls", "2"], &["calls", "100"]);
+    assert_eq!(traced.rows[99].1, ["n=99", "before=99", "near=1"]);
+    let body = "emit s { after: *uaddr(\"WORKLOAD_CALLS\"), n: entry.arg0 }";
+    let traced = trace(&within("span:uprobe", "workload_double"), body, &["calls", "2"], &["calls", "100"]);
+    assert_eq!(traced.rows[99].1, ["after=100", "n=99"]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let body = "emit s { listens: *(uint16 *)uaddr(\"workload_marker_semaphore\") > 0 }";
+        let traced = trace(&within("usdt", "marker"), body, &["markers", "1"], &["markers", "2"]);
+        assert_eq!(traced.rows[1].1, ["listens=1"]);
+    }
+}
+
 /// Time that passes in the workload alone: other processes are not in scope.
 #[test]
 fn profile() {

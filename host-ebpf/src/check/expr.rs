@@ -357,7 +357,7 @@ impl Checker<'_> {
     }
 
     /// The number under which the entry half keeps it.
-    fn save(&mut self, save: Save) -> usize {
+    pub(super) fn save(&mut self, save: Save) -> usize {
         self.saves.iter().position(|saved| *saved == save).unwrap_or_else(|| {
             self.saves.push(save);
             self.saves.len() - 1

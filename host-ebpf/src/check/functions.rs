@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::{
     Checker, DEFAULT_TEXT, Half, MAX_LITERAL, MAX_TEXT, Result,
-    ir::{Bytes, Helper, Stack, Text, Value},
-    types::{BOOL, IntType, Typed, U64, computed},
+    ir::{Bytes, Helper, Save, Stack, Text, Value},
+    types::{BOOL, IntType, Pointee, Typed, U64, computed},
 };
 use crate::{
     aggregate,
-    attach::{ContextKind, Place, Space},
+    attach::{ContextKind, Place, Space, glob},
     diagnostic::{Diagnostic, suggest},
     kernel::{
         SourceError,
@@ -17,6 +17,7 @@ use crate::{
         registers,
     },
     needs::DataClass,
+    output::Hook,
     record::Naming,
     syntax::{
         WHOLE_MAP_HELP,
@@ -30,7 +31,7 @@ const MAX_FRAMES: u32 = 127;
 const MAX_NEEDLE: usize = 32;
 
 /// Each function and how it is written.
-const FUNCTIONS: [(&str, &str); 32] = [
+const FUNCTIONS: [(&str, &str); 33] = [
     ("bswap", "bswap(x)"),
     ("buf", "buf(pointer, LENGTH), buf(array)"),
     ("cgroup_path", "cgroup_path(cgroup)"),
@@ -56,6 +57,7 @@ const FUNCTIONS: [(&str, &str); 32] = [
     ("strlen", "strlen(text)"),
     ("strncmp", "strncmp(text, \"string\", LENGTH)"),
     ("syscall_name", "syscall_name(number)"),
+    ("uaddr", "uaddr(\"counter\")"),
     ("uptr", "uptr(x)"),
     ("ustack", "ustack(), ustack(FRAMES)"),
     ("ustr", "ustr(pointer), ustr(pointer, LENGTH)"),
@@ -68,7 +70,7 @@ const FUNCTIONS: [(&str, &str); 32] = [
 ];
 
 /// What bpftrace has and this language has not, or has in another way.
-const ELSEWHERE: [(&str, &str); 28] = [
+const ELSEWHERE: [(&str, &str); 27] = [
     ("printf", SHOWN),
     ("print", SHOWN),
     ("time", SHOWN),
@@ -83,7 +85,6 @@ const ELSEWHERE: [(&str, &str); 28] = [
     ("delete", "it is a statement, without a value: `delete(@m[k]);`"),
     ("find", "`has_key(@m, k)` says whether it is there, `@m[k]` what it is"),
     ("getopt", "a plugin has its `config`"),
-    ("uaddr", "addresses in programs can't be found by name; `kaddr` is for the kernel"),
     ("percpu_kaddr", "what each CPU has for itself can't be found by name"),
     ("strstr", "`strcontains(text, \"needle\")` says whether it is there"),
     ("globmatch", "`strcontains(text, \"needle\")`, or `strncmp(text, \"begin\", LENGTH)`"),
@@ -188,6 +189,7 @@ impl Checker<'_> {
             }
             ("cgroupid", [path]) => self.cgroup_id(path),
             ("kaddr", [symbol]) => self.kernel_address(symbol),
+            ("uaddr", [symbol]) => self.user_address(symbol, span, half),
             ("reg", [register]) => self.register(register, span, half),
             ("nsecs", [clock]) => self.clock(clock),
             ("kstack" | "ustack", []) => self.stack(name, None, span, half),
@@ -456,6 +458,47 @@ impl Checker<'_> {
             }
             Err(error) => Err(self.source(&symbol.span, &error)),
         }
+    }
+
+    /// Where a symbol of the traced program is in the process: as far from the probed instruction as in the file.
+    fn user_address(&mut self, symbol: &Expr, span: &Range<usize>, half: Half) -> Result<Typed> {
+        let name = self.literal(symbol, "the name of a symbol")?;
+        let entry = self.target.entry.as_ref();
+        let Hook::Uprobe { path, offset, returns, .. } = &entry.unwrap_or(&self.target.site).hook else {
+            let message = format!("{} is in no program", self.here(half));
+            return Err(self.error_help(span, message, "uprobes and USDT probes are; `kaddr` is for the kernel"));
+        };
+        if *returns {
+            let message = "where a function returns, no register says where its program or library was loaded";
+            return Err(self.error_help(span, message, "a span knows it from the entry: `span:uprobe:BINARY:FUNCTION`"));
+        }
+        if glob::is_pattern(&name) {
+            return Err(self.error(&symbol.span, "a symbol is named whole: it has no wildcards"));
+        }
+        let found = match self.kernel.user_symbol(path, &name, *offset) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let message = format!("`{path}` has no symbol `{name}`");
+                let error =
+                    self.error_help(&symbol.span, message, "`readelf -Ws` lists them; a stripped file has those that others use");
+                return Err(Diagnostic { missing: true, ..error });
+            }
+            Err(error) => return Err(self.source(&symbol.span, &error)),
+        };
+        let kept = entry.is_some() && half == Half::Here;
+        self.read(DataClass::Arguments, span);
+        self.uses(if kept { Half::Entry } else { half }).registers = true;
+        let here = Value::Load(Place::Context(registers::INSTRUCTION_POINTER), U64);
+        let here = if kept { Value::Saved(self.save(Save::Int(here))) } else { here };
+        let address = super::fold::binary(BinaryOp::Add, false, here, Value::Const(found.distance.cast_unsigned()));
+        let (to, ctype) = match found.size {
+            1 | 2 | 4 | 8 => {
+                let ctype = format!("uint{}_t", 8 * found.size);
+                (self.types().find_type(&ctype).map(|found| Pointee { id: found.base, levels: 0 }), format!("{ctype} *"))
+            }
+            _ => (None, "void *".to_owned()),
+        };
+        Ok(Typed::Int(address, IntType::pointer(Space::User, to, ctype)))
     }
 
     fn source(&self, span: &Range<usize>, error: &SourceError) -> Diagnostic {

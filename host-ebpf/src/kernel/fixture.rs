@@ -6,7 +6,7 @@ mod types;
 #[cfg(test)]
 pub(crate) use builder::Builder;
 
-use super::{Btf, Features, Function, Kernel, Modules, SourceError, UserFunction, UserProbe};
+use super::{Btf, Features, Function, Kernel, Modules, SourceError, UserFunction, UserProbe, UserSymbol};
 use crate::attach::glob;
 
 /// The format files of the fixture, as (category, name, text).
@@ -149,6 +149,22 @@ impl Kernel for FixtureKernel {
 
     fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
         Ok((name == "jiffies_64").then_some(0xffff_ffff_8200_0000))
+    }
+
+    fn user_symbol(&self, path: &str, name: &str, from: u64) -> Result<Option<UserSymbol>, SourceError> {
+        let all = [
+            ("main", 0x40_1500, 0),
+            ("malloc", 0x40_1000, 0),
+            ("stdout", 0x40_9000, 8),
+            ("counter", 0x40_8000, 4),
+            ("table", 0x40_8040, 64),
+        ];
+        if name == "errno" {
+            let reason = "`errno` is a variable of each thread, which has no one address".to_owned();
+            return Err(SourceError { what: path.to_owned(), reason });
+        }
+        let found = all.into_iter().find(|(own, ..)| *own == name);
+        Ok(found.map(|(_, address, size)| UserSymbol { distance: address - 0x40_0000 - from.cast_signed(), size }))
     }
 
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError> {

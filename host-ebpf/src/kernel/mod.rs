@@ -57,6 +57,10 @@ pub trait Kernel {
     /// The statically defined probes of a program or library that patterns fit.
     fn user_probes(&self, binary: &str, provider: &str, name: &str) -> Result<Vec<UserProbe>, SourceError>;
 
+    /// Where a symbol of a program or library is, a function or a variable, seen from the byte of its file at which a probe stands;
+    /// `None` if it has none of that name. A name that has no one address there is an error.
+    fn user_symbol(&self, path: &str, name: &str, from: u64) -> Result<Option<UserSymbol>, SourceError>;
+
     /// The number of a cgroup by its path; `None` if there is none.
     fn cgroup_id(&self, path: &str) -> Result<Option<u64>, SourceError>;
 }
@@ -98,6 +102,15 @@ pub struct UserProbe {
     pub semaphore: u64,
     /// Where its arguments are, as the note has it: `-4@%eax 8@16(%rbp)`.
     pub arguments: String,
+}
+
+/// A symbol of a program or library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserSymbol {
+    /// How far it is from where it was asked from, bytes: the same in the file's addresses and in every process.
+    pub distance: i64,
+    /// The size of a variable, bytes; 0 for a function, and where the file does not say.
+    pub size: u64,
 }
 
 /// The kernel's own description could not be read.

@@ -14,6 +14,9 @@ pub const RETURN_OFFSET: u32 = arch::RETURN_OFFSET;
 /// The register that says where the processor was, by its offset in `struct pt_regs`, and its bits that are all set in user mode.
 pub const USER_MODE: (u32, u64) = arch::USER_MODE;
 
+/// The offset in `struct pt_regs` of the address of the instruction that is next; at a uprobe it is the one that is probed.
+pub const INSTRUCTION_POINTER: u32 = arch::INSTRUCTION_POINTER;
+
 /// How many integers a function gets in registers.
 pub const ARGUMENTS: usize = arch::ARGUMENT_OFFSETS.len();
 

@@ -9,7 +9,7 @@ use std::{
 
 use portcullis_ebpf::{
     Kernel,
-    kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe},
+    kernel::{Btf, Features, Function, Modules, SourceError, UserFunction, UserProbe, UserSymbol},
 };
 
 use super::{
@@ -214,6 +214,11 @@ impl Kernel for RunningKernel {
             arguments: site.arguments,
         };
         Ok(found.into_iter().map(probe).collect())
+    }
+
+    fn user_symbol(&self, path: &str, name: &str, from: u64) -> Result<Option<UserSymbol>, SourceError> {
+        let found = self.symbols.symbol(Path::new(path), None, name, from).map_err(|e| unreadable(path, &e))?;
+        Ok(found.map(|symbols::UserSymbol { distance, size }| UserSymbol { distance, size }))
     }
 
     fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {

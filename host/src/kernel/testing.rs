@@ -9,7 +9,7 @@ use portcullis_ebpf::{
     Compiled, Hook, Kernel, MapKind, MapRef, MapSpec, Needs, Probe, Program, Stream,
     counters::{Counter, Layout, StreamCounter},
     gate,
-    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe, syscalls},
+    kernel::{Btf, Features, Function, SourceError, UserFunction, UserProbe, UserSymbol, syscalls},
     output::SpanEntry,
 };
 
@@ -281,6 +281,10 @@ impl Kernel for NoKernel {
 
     fn user_probes(&self, _: &str, _: &str, _: &str) -> Result<Vec<UserProbe>, SourceError> {
         unreachable!("nothing is listed")
+    }
+
+    fn user_symbol(&self, _: &str, _: &str, _: u64) -> Result<Option<UserSymbol>, SourceError> {
+        unreachable!("nobody asks for an address")
     }
 
     fn symbol_address(&self, _: &str) -> Result<Option<u64>, SourceError> {

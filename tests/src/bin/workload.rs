@@ -11,7 +11,7 @@ use std::{
     process::{Command, ExitCode},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -42,6 +42,7 @@ workload kills SIGNAL             kill(2) of itself, with a signal that does not
 workload setuids                  setuid(2), setfsuid(2) and setresuid(2), which change nothing
 workload naps MILLISECONDS        nanosleep(2), once
 workload stats PATH               statx(2), once
+workload runs PROGRAM             a program without arguments, once
 workload execs                    this program as a child that calls getppid(2) once
 workload connects BYTES           a connection over the loopback that carries so many bytes
 workload looks-up NAME            getaddrinfo(3), once";
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         ["setuids"] => setuids(),
         ["naps", milliseconds] => nap(number(milliseconds)),
         ["stats", path] => stat(path),
+        ["runs", program] => drop(Command::new(program).status()),
         ["execs"] => drop(std::env::current_exe().and_then(|me| Command::new(me).args(["getppid", "1"]).status())),
         ["connects", bytes] => drop(connect(number(bytes) as usize)),
         ["looks-up", name] => drop((name, 0).to_socket_addrs()),
@@ -118,10 +120,15 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// How often `workload_double` was called: what probes read.
+#[unsafe(no_mangle)]
+static WORKLOAD_CALLS: AtomicU32 = AtomicU32::new(0);
+
 /// What probes of functions attach to.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn workload_double(n: u64) -> u64 {
+    WORKLOAD_CALLS.fetch_add(1, Ordering::Relaxed);
     std::hint::black_box(n) * 2
 }
 

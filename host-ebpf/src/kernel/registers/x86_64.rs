@@ -2,6 +2,9 @@
 
 pub(super) const RETURN_OFFSET: u32 = 80;
 
+/// `ip`.
+pub(super) const INSTRUCTION_POINTER: u32 = 128;
+
 /// `cs`, whose low bits are the privilege level: user_mode(), arch/x86/include/asm/ptrace.h.
 pub(super) const USER_MODE: (u32, u64) = (136, 3);
 
