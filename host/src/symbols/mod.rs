@@ -1,4 +1,4 @@
-//! What addresses are: functions, source lines, and the other way round, where functions and USDT probes are.
+//! What addresses are: functions, source lines, and the other way round, where functions, variables and USDT probes are.
 //!
 //! Files of traced programs may be made to deceive a parser, and debug information is the most intricate of all formats. So the
 //! host opens such files and never looks into them; a process of its own does, the *symbolizer*, caged like a worker
