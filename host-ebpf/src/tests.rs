@@ -235,11 +235,19 @@ fn reference_is_whole() {
     }
 }
 
-/// The programs that follow a command's children.
+/// The program that says which processes are in scope: what it has of a child is a mark of its parent, or none.
 #[test]
 fn trackers() {
-    let error = scope::trackers(&FixtureKernel::new()).map(|t| t.len());
-    assert_eq!(error, Ok(2));
+    let check = |children, loads| {
+        let listing = scope::tracker(&FixtureKernel::new(), children).unwrap().listing();
+        assert_eq!(
+            (listing.matches("= *(u8 *)").count(), listing.matches("*(u8 *)(r2 +0) = r1").count()),
+            (loads, 1),
+            "{listing}"
+        );
+    };
+    check(scope::Children::Follow, 1);
+    check(scope::Children::Leave, 0);
 }
 
 /// Text that is not a spec is an error, never a panic: characters of the specs above, dropped, doubled and put elsewhere.

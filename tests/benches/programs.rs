@@ -119,7 +119,7 @@ fn round(case: &Case) -> (f64, Option<f64>) {
         &specs(case),
         &Options { gate: Some(0), ..Options::default() },
         Workloads { before: &[], open: &[case.workload] },
-        |opened| {
+        |opened, _| {
             if opened {
                 own = programs().difference(&before).filter(|id| !theirs.contains(id)).copied().collect();
                 begun = times(&own);

@@ -10,9 +10,12 @@ use portcullis::{
     session::{Closed, Compiled, Config, Plugin},
     symbols::{self, Symbols},
 };
-use portcullis_ebpf::{Options, ProbeSpec, Scope, Slot, Stream, processes, record, scope};
+use portcullis_ebpf::{
+    Options, ProbeSpec, Scope, Slot, Stream, processes, record,
+    scope::{self, Children},
+};
 
-use crate::{portcullis, workload};
+use crate::{elements, portcullis, workload};
 
 /// A spec with one attach point.
 pub fn probe(name: &str, attach: &str, when: Option<&str>, body: &str) -> ProbeSpec {
@@ -39,6 +42,10 @@ pub struct Workloads<'a> {
 pub struct Traced {
     /// The records, as (stream, row), in ring order.
     pub rows: Vec<(String, Vec<String>)>,
+    /// The kernel's call stacks in them, in the same order.
+    pub stacks: Vec<Vec<u64>>,
+    /// The elements of the maps after the close, where they were asked for: as [`elements::read`] has them.
+    pub elements: Vec<(String, Vec<String>)>,
     /// The probes' counts.
     pub probes: Vec<ProbeCounts>,
     /// The streams' counts.
@@ -75,24 +82,34 @@ pub fn trace_on(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options, 
     let mut loaded = session(kernel, compiled.clone(), options, ring).load(kernel).unwrap_or_else(|e| panic!("{e}"));
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
     let ring = loaded.take_ring(0);
+    let maps = loaded.maps(0).expect("maps can be read");
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
     before.into_iter().for_each(|one| wait(release(one)));
     let session = attached.open();
     open.into_iter().for_each(|one| wait(release(one)));
-    traced(&compiled, ring, session.close())
+    let mut traced = traced(&compiled, ring, session.close());
+    traced.elements = elements::read(maps, &compiled, kernel.symbols());
+    traced
 }
 
-/// Traces workloads and calls `around` after the opening, with true, and once they have ended, with false.
-pub fn trace_around(specs: &[ProbeSpec], options: &Options, workloads: Workloads<'_>, mut around: impl FnMut(bool)) -> Traced {
+/// Traces workloads and calls `around` after the opening, with true, and once they have ended, with false; both times with their
+/// process ids.
+pub fn trace_around(
+    specs: &[ProbeSpec],
+    options: &Options,
+    workloads: Workloads<'_>,
+    mut around: impl FnMut(bool, &[u32]),
+) -> Traced {
     let kernel = running();
     let compiled = compile(&kernel, specs, options);
     let mut loaded = session(&kernel, compiled.clone(), options, 16 << 20).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
     let open = start(&loaded.processes(), workloads.open);
     let ring = loaded.take_ring(0);
     let session = loaded.attach().unwrap_or_else(|e| panic!("{e}")).open();
-    around(true);
+    let pids: Vec<u32> = open.iter().map(command::Stopped::pid).collect();
+    around(true, &pids);
     open.into_iter().for_each(|one| wait(release(one)));
-    around(false);
+    around(false, &pids);
     traced(&compiled, ring, session.close())
 }
 
@@ -177,9 +194,9 @@ pub fn stop_while(specs: &[ProbeSpec], endless: &[&str], open: Duration, ring: u
 
 /// A session of one plugin.
 pub fn session(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options, ring: u32) -> Compiled {
-    let tracker = scope::trackers(kernel).expect("trackers can be made");
+    let tracker = scope::tracker(kernel, Children::Follow).expect("the tracker can be made");
     let plugin = Plugin { name: "test".into(), compiled, ring };
-    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
+    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker: Some(tracker) };
     Compiled::new(vec![plugin], config).expect("the session is sound")
 }
 
@@ -205,9 +222,12 @@ fn wait(mut running: command::Running) {
 }
 
 fn traced(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed: Closed) -> Traced {
-    let mut rows = Vec::new();
-    let mut traced = traced_each(compiled, ring, closed, |bytes| rows.push(row(&compiled.streams, bytes)));
-    traced.rows = rows;
+    let (mut rows, mut stacks) = (Vec::new(), Vec::new());
+    let mut traced = traced_each(compiled, ring, closed, |bytes| {
+        rows.push(row(&compiled.streams, bytes));
+        stacks.extend(kernel_stacks(&compiled.streams, bytes));
+    });
+    (traced.rows, traced.stacks) = (rows, stacks);
     traced
 }
 
@@ -223,7 +243,16 @@ fn traced_each(compiled: &portcullis_ebpf::Compiled, ring: Option<Ring>, closed:
     }
     let (probes, streams) = closed.counts(0).expect("counts can be read");
     let report = report_of(compiled, &closed, &probes, &streams, records);
-    Traced { rows: Vec::new(), probes, streams, report, closed, cpus: compiled.counters.cpus as usize }
+    Traced {
+        rows: Vec::new(),
+        stacks: Vec::new(),
+        elements: Vec::new(),
+        probes,
+        streams,
+        report,
+        closed,
+        cpus: compiled.counters.cpus as usize,
+    }
 }
 
 /// The options of tests: the scope is that of the workloads.
@@ -262,6 +291,20 @@ fn report_of(
         ..report::Plugin::default()
     };
     Report { gate, plugins: vec![plugin], ..Report::default() }
+}
+
+fn kernel_stacks(streams: &[Stream], bytes: &[u8]) -> Vec<Vec<u64>> {
+    let u32_at = |at: u32| u32::from_ne_bytes(bytes[at as usize..at as usize + 4].try_into().expect("four bytes"));
+    let stream = &streams[u32_at(record::STREAM) as usize];
+    let stacks = stream.fields.iter().filter_map(|field| match field.slot {
+        Slot::Stack { offset, .. } if u32_at(offset + 4) == 0 => {
+            let (from, length) = ((offset + record::LENGTH_HEADER) as usize, u32_at(offset).cast_signed().max(0) as usize);
+            let words = bytes[from..from + length].chunks(8);
+            Some(words.map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect())
+        }
+        _ => None,
+    });
+    stacks.collect()
 }
 
 /// A record in words, decoded here by the published layout: apart from the host's own reader.

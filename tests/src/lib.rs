@@ -4,6 +4,8 @@
 // A test ends with a panic, and these are tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+pub mod disk;
+pub mod elements;
 pub mod foreign;
 pub mod kernel;
 pub mod machine;

@@ -8,7 +8,11 @@ use portcullis::{
     kernel::RunningKernel,
     session::{Compiled, Config, Plugin},
 };
-use portcullis_ebpf::{Diagnostic, Options, ProbeSpec, Scope, attach::kind_name, scope};
+use portcullis_ebpf::{
+    Diagnostic, Options, ProbeSpec, Scope,
+    attach::kind_name,
+    scope::{self, Children},
+};
 
 use crate::specs::{self, Case, File};
 
@@ -187,7 +191,7 @@ fn case_fate(kernel: &RunningKernel, file: &File, case: &Case, column: &mut Colu
 
 /// Has the kernel verify programs, attaches them if that is wanted, and throws them away.
 fn load(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &Options, attach: bool) -> Result<(), String> {
-    let tracker = scope::trackers(kernel).map_err(|errors| errors.to_string())?;
+    let tracker = scope::tracker(kernel, Children::Follow).map_err(|errors| errors.to_string())?;
     let mut plugins = Vec::new();
     // Plugin n has bit n.
     for bit in 0..options.gate.unwrap_or(0) {
@@ -196,7 +200,7 @@ fn load(kernel: &RunningKernel, compiled: portcullis_ebpf::Compiled, options: &O
         plugins.push(Plugin { name: format!("empty{bit}"), compiled: empty, ring: 4096 });
     }
     plugins.push(Plugin { name: "test".into(), compiled, ring: 1 << 20 });
-    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker };
+    let config = Config { gate: options.gate.is_some(), scope: options.scope, tracker: Some(tracker) };
     let loaded = Compiled::new(plugins, config).and_then(|session| session.load(kernel)).map_err(|e| e.to_string())?;
     if attach {
         loaded.attach().map_err(|e| e.to_string())?;

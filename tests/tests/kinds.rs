@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+use std::process::Command;
+
 use portcullis::kernel::Mechanism;
 use portcullis_ebpf::{Kernel as _, attach};
 use portcullis_tests::{
@@ -212,6 +214,36 @@ fn mechanisms() {
             nested(kind, ["vfs_fsync_range", "noop_fsync"], &str::to_owned, &["syncs", "10"]);
         }
     }
+}
+
+/// What ends is in scope to its end: a command and its threads, its children, each once.
+#[test]
+fn ends() {
+    let Some(_lock) = lock() else { return };
+    for attach in ["tracepoint:sched:sched_process_exit", "rawtracepoint:sched_process_exit"] {
+        let leaders = |command: &[&str]| {
+            let traced = trace(attach, "emit ends { leader: pid == tid, comm }", &["forks", "1"], command);
+            let leaders = traced.rows.iter().filter(|(_, row)| row[0] == "leader=1").count();
+            (traced.rows.len(), leaders)
+        };
+        assert_eq!(leaders(&["idle", "0", "3"]), (4, 1), "{attach}");
+        assert_eq!(leaders(&["forks", "5"]), (6, 6), "{attach}");
+    }
+}
+
+/// A number that is given out again does not put another process in scope.
+#[test]
+fn numbers_given_out_again() {
+    let Some(_lock) = lock() else { return };
+    let spec = probe("probe", "tracepoint:syscalls:sys_enter_getppid", None, "emit calls { pid }");
+    let workloads = Workloads { before: &[], open: &[&["getppid", "3"]] };
+    let traced = kernel::trace_around(&[spec], &kernel::options(), workloads, |before, pids| {
+        if !before {
+            let pid = pids[0].to_string();
+            assert!(Command::new(workload()).args(["getppid-as", &pid, "2"]).status().unwrap().success());
+        }
+    });
+    assert_eq!((traced.report.check(), traced.rows.len()), (vec![], 3), "{:?}", traced.rows);
 }
 
 /// Each kind lists what there is of it, or says what the machine lacks.

@@ -20,7 +20,10 @@ use std::{
 
 use anyhow::Context as _;
 use plugins::Plugins;
-use portcullis_ebpf::{Hook, Scope, processes, scope};
+use portcullis_ebpf::{
+    Scope, processes,
+    scope::{self, Children},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -116,9 +119,8 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let mut built = bundle::compile(declared, kernel, manifest.start.gate, scope, plan.limits)?;
     bundle::check_grants(&built)?;
     bundle::prepare(&mut built)?;
-    let mut tracker = if marked { scope::trackers(kernel)? } else { Vec::new() };
-    // Of a process that is traced alone, only its end matters.
-    tracker.retain(|program| follow || matches!(&program.hook, Hook::TpBtf { name } if name == "sched_process_exit"));
+    let children = if follow { Children::Follow } else { Children::Leave };
+    let tracker = marked.then(|| scope::tracker(kernel, children)).transpose()?;
     let config = Config { gate: manifest.start.gate, scope, tracker };
     let loaded = Compiled::new(built.iter().map(session_plugin).collect(), config)?.load(kernel)?;
     if let Some(pid) = kernel.symbols().pid() {

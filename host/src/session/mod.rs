@@ -47,9 +47,9 @@ pub struct Config {
     pub gate: bool,
     /// The scope for which they are compiled.
     pub scope: Scope,
-    /// The session's own programs, which keep the process table up to date. They are attached before all others, detached after
-    /// them, and know no gate.
-    pub tracker: Vec<Program>,
+    /// The session's own program, which keeps the process table up to date. It is attached before all others, detached after
+    /// them, and knows no gate.
+    pub tracker: Option<Program>,
 }
 
 /// Compiled: nothing is in the kernel yet.
@@ -68,7 +68,7 @@ impl Compiled {
         if plugins.len() > portcullis_ebpf::gate::BITS {
             return Err(Error::TooManyPlugins(plugins.len()));
         }
-        if config.scope == Scope::Marked && config.tracker.is_empty() {
+        if config.scope == Scope::Marked && config.tracker.is_none() {
             return Err(Error::NoTracker);
         }
         Ok(Compiled { plugins, config })
@@ -92,7 +92,7 @@ impl Loaded<'_> {
     pub fn attach(mut self) -> Result<Attached, Error> {
         let parts = &mut self.parts;
         let _attaching = Attaching::begin();
-        for own in &mut parts.tracker {
+        if let Some(own) = &mut parts.tracker {
             own.attach(self.kernel).map_err(|source| Error::tracker(&own.program, source))?;
         }
         let earliest = clock::now();

@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// What a session owns. Fields are dropped in this order: links before what their programs use, the trackers' last.
+/// What a session owns. Fields are dropped in this order: links before what their programs use, the tracker's last.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) plugins: Vec<PluginParts>,
-    pub(super) tracker: Vec<Installed>,
+    pub(super) tracker: Option<Installed>,
     pub(super) gate: Gate,
     /// The programs are compiled for the gate.
     pub(super) gated: bool,
@@ -91,16 +91,16 @@ impl Parts {
         processes.mark(std::process::id(), OWN);
         let mut parts = Parts {
             plugins: Vec::with_capacity(plugins.len()),
-            tracker: Vec::with_capacity(config.tracker.len()),
+            tracker: None,
             gate: Gate::create()?,
             gated: config.gate,
             grace: Arc::new(Grace::create()?),
             processes,
         };
-        for program in config.tracker {
+        if let Some(program) = config.tracker {
             let loaded = parts.load_program(&program, None, kernel);
             let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
-            parts.tracker.push(Installed::new(loaded, program));
+            parts.tracker = Some(Installed::new(loaded, program));
         }
         for plugin in plugins {
             let name = plugin.name.clone();

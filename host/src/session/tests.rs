@@ -22,7 +22,7 @@ fn plugin(name: &str, programs: Vec<Program>) -> Plugin {
 }
 
 fn config(gate: bool) -> Config {
-    Config { gate, scope: Scope::System, tracker: Vec::new() }
+    Config { gate, scope: Scope::System, tracker: None }
 }
 
 fn session(plugins: Vec<Plugin>, gate: bool) -> Compiled {
@@ -246,7 +246,7 @@ fn tracker_works_with_the_gate_closed() {
     // processes[7] = 2 at every system call.
     let mut tracker = Assembler::default();
     tracker.value(1, MapRef::Processes, 7).op(0xb7, 2, 0, 0, i32::from(processes::IN_SCOPE)).op(0x73, 1, 2, 0, 0);
-    let tracker = vec![tracker.finish("tracker", sys_enter())];
+    let tracker = Some(tracker.finish("tracker", sys_enter()));
     let config = Config { gate: true, scope: Scope::Marked, tracker };
     let plugins = vec![plugin("one", vec![counting(sys_enter(), Some(0))])];
     let loaded = Compiled::new(plugins, config).unwrap().load(&kernel).unwrap();
@@ -270,7 +270,7 @@ fn tracker_works_with_the_gate_closed() {
 fn impossible_sessions() {
     let plugins = (0..65).map(|i| plugin(&i.to_string(), Vec::new())).collect();
     assert_eq!(Compiled::new(plugins, config(true)).unwrap_err().to_string(), "65 plugins in one run: 64 at most");
-    let marked = Config { gate: true, scope: Scope::Marked, tracker: Vec::new() };
+    let marked = Config { gate: true, scope: Scope::Marked, tracker: None };
     assert!(matches!(Compiled::new(Vec::new(), marked).unwrap_err(), Error::NoTracker));
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stderr)]
 
+#[path = "workload/kernel.rs"]
+mod kernel;
+
 use std::{
     ffi::{CStr, CString},
     io::{Read, Write},
@@ -45,7 +48,14 @@ workload stats PATH               statx(2), once
 workload runs PROGRAM             a program without arguments, once
 workload execs                    this program as a child that calls getppid(2) once
 workload connects BYTES           a connection over the loopback that carries so many bytes
-workload looks-up NAME            getaddrinfo(3), once";
+workload looks-up NAME            getaddrinfo(3), once
+workload runs PROGRAM ARGUMENT...  this program as a child
+workload direct-writes PATH COUNT BYTES   writes of so many bytes past the page cache
+workload dirties PATH BYTES       writes a file, and syncfs(2)
+workload drops                    sends where there is no way, in a network of its own
+workload retransmits              a connection over the loopback that is asked for twice
+workload runs-out-of-memory CGROUP   a child takes more memory than it gets there, and is killed
+workload getppid-as PID COUNT     getppid(2) by a child with this number, which must be free";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -112,10 +122,30 @@ fn main() -> ExitCode {
         ["connects", bytes] => drop(connect(number(bytes) as usize)),
         ["looks-up", name] => drop((name, 0).to_socket_addrs()),
         ["idle", seconds, threads] => in_threads(number(threads), || thread::sleep(Duration::from_secs(number(seconds)))),
+        _ => return others(&arguments),
+    }
+    ExitCode::SUCCESS
+}
+
+/// What can fail.
+fn others(arguments: &[&str]) -> ExitCode {
+    let number = |text: &str| text.parse::<usize>().unwrap_or(0);
+    let result = match *arguments {
+        ["runs", program, ref arguments @ ..] => kernel::run(program, arguments),
+        ["direct-writes", path, count, bytes] => kernel::direct_writes(path, number(count), number(bytes)),
+        ["dirties", path, bytes] => kernel::dirty(path, number(bytes)),
+        ["drops"] => kernel::drop_a_packet(),
+        ["retransmits"] => kernel::retransmit(),
+        ["runs-out-of-memory", group] => kernel::run_out_of_memory(group),
+        ["getppid-as", pid, count] => kernel::getppid_as(number(pid) as u32, number(count) as u64),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
+    };
+    if let Err(error) = result {
+        eprintln!("workload {}: {error}", arguments.join(" "));
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
