@@ -5,6 +5,7 @@
 use std::{
     fs,
     hint::black_box,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -72,7 +73,7 @@ impl Kernel for Running {
         Ok(&[])
     }
 
-    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
+    fn symbol(&self, name: &str) -> Result<Option<Range<u64>>, SourceError> {
         Err(none(name))
     }
 

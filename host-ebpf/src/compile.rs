@@ -226,7 +226,7 @@ impl Unit {
         let mut programs = Vec::new();
         let mut scratch = 0;
         for group in groups {
-            let code = generate::program(&group, &context).map_err(|e| {
+            let code = generate::program(&group, &context, kernel).map_err(|e| {
                 let (probe, help) = match e {
                     GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
                     GenerateError::Scratch { probe, .. } => (probe, "keep fewer call stacks, or fewer frames: `kstack(16)`"),

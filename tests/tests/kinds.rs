@@ -246,6 +246,37 @@ fn numbers_given_out_again() {
     assert_eq!((traced.report.check(), traced.rows.len()), (vec![], 3), "{:?}", traced.rows);
 }
 
+/// The kernel's part of a stack begins where the probe is, also if there is room for one frame alone, and whoever else listens.
+#[test]
+fn kernel_stacks() {
+    let Some(_lock) = lock() else { return };
+    let kernel = kernel::running();
+    let features = kernel.features();
+    let first = |specs: &[(&str, &str)], workload: &[&str]| {
+        let specs: Vec<_> = specs.iter().map(|(name, attach)| probe(name, attach, None, "emit s { stack: kstack(1) }")).collect();
+        let traced = kernel::trace(&specs, &kernel::options(), Workloads { before: &[], open: &[workload] });
+        assert_eq!(traced.report.check(), [], "{specs:?}");
+        let frames: Vec<u64> = traced.stacks.iter().map(|stack| *stack.first().unwrap_or(&0)).collect();
+        let frames = kernel.symbols().kernel(&frames);
+        frames.into_iter().map(|frame| frame[0].function.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let (raw, perf) = (("raw", "rawtracepoint:sched_process_exit"), ("perf", "tracepoint:sched:sched_process_exit"));
+    assert_eq!(first(&[raw], &["getppid", "1"]), ["do_exit"]);
+    assert_eq!(first(&[perf], &["getppid", "1"]), ["do_exit"]);
+    assert_eq!(first(&[raw, perf], &["getppid", "1"]), ["do_exit"; 2]);
+    // The name of the function is that kernel's affair.
+    let calls = [("enter", "tracepoint:syscalls:sys_enter_getppid"), ("exit", "tracepoint:syscalls:sys_exit_getppid")];
+    for function in first(&calls, &["getppid", "2"]) {
+        let ours = ["bpf_", "__bpf_", "__traceiter_"].iter().any(|start| function.starts_with(start));
+        assert!(!ours && !function.is_empty(), "{function}");
+    }
+    for (kind, there) in [("kprobe", features.kprobe), ("fentry", features.fentry), ("fexit", features.fentry)] {
+        if there {
+            assert_eq!(first(&[(kind, &format!("{kind}:noop_fsync"))], &["syncs", "1"]), ["noop_fsync"], "{kind}");
+        }
+    }
+}
+
 /// Each kind lists what there is of it, or says what the machine lacks.
 #[test]
 fn lists() {

@@ -449,8 +449,8 @@ impl Checker<'_> {
 
     fn kernel_address(&self, symbol: &Expr) -> Result<Typed> {
         let text = self.literal(symbol, "the name of a symbol")?;
-        match self.kernel.symbol_address(&text) {
-            Ok(Some(address)) => Ok(Typed::Int(Value::Const(address), IntType::pointer(Space::Kernel, None, "void *"))),
+        match self.kernel.symbol(&text) {
+            Ok(Some(symbol)) => Ok(Typed::Int(Value::Const(symbol.start), IntType::pointer(Space::Kernel, None, "void *"))),
             Ok(None) => {
                 let error =
                     self.error_help(&symbol.span, format!("this kernel has no symbol `{text}`"), "/proc/kallsyms has them all");

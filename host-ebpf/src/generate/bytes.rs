@@ -2,12 +2,12 @@
 
 use aya_obj::generated::{
     BPF_F_USER_STACK,
-    bpf_func_id::{BPF_FUNC_get_stack, BPF_FUNC_probe_read_kernel, BPF_FUNC_probe_read_user},
+    bpf_func_id::{BPF_FUNC_probe_read_kernel, BPF_FUNC_probe_read_user},
 };
 
 use super::{function::Generator, room::Spot};
 use crate::{
-    assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R4, R6, Width},
+    assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R6, Width},
     attach::Space,
     check::ir::{Bytes, Stack},
     counters::Counter,
@@ -128,15 +128,8 @@ impl Generator<'_> {
                 self.asm.set(R0, 8);
             }
             Stack::Saved { index, depth } => return self.put_saved_stack(*index, at, *depth),
-            Stack::Kernel(depth) | Stack::User(depth) => {
-                let flags = if matches!(stack, Stack::User(_)) { u64::from(BPF_F_USER_STACK) } else { 0 };
-                self.asm.mov(R1, R6);
-                self.address(R2, frames);
-                self.asm.set(R3, (8 * depth).into());
-                self.asm.set(R4, flags);
-                // The rest it zeroes; it returns how many bytes it wrote, or below 0 why it could not.
-                self.asm.call(BPF_FUNC_get_stack);
-            }
+            Stack::Kernel(depth) => self.kernel_stack(frames, *depth),
+            Stack::User(depth) => self.get_stack(frames, *depth, BPF_F_USER_STACK.into()),
         }
         self.put(Width::W4, at);
         if matches!(stack, Stack::Kernel(_)) {

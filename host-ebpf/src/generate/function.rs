@@ -7,6 +7,7 @@ use aya_obj::generated::bpf_func_id::{
 
 use super::{
     At, Context, GenerateError, STACK,
+    frames::Frames,
     room::{SCRATCH, Spot},
     statement,
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Generator<'a> {
     pub(super) asm: Assembler,
     pub(super) context: &'a Context<'a>,
+    pub(super) frames: &'a Frames<'a>,
     pub(super) function: &'a Function,
     pub(super) at: At,
     /// The stack in use, in bytes below the frame pointer, and the most that it was.
@@ -68,11 +70,19 @@ pub(super) struct Generated {
 }
 
 impl<'a> Generator<'a> {
-    pub(super) fn new(mut asm: Assembler, context: &'a Context<'a>, function: &'a Function, at: At, scratch_needed: u32) -> Self {
+    pub(super) fn new(
+        mut asm: Assembler,
+        context: &'a Context<'a>,
+        frames: &'a Frames<'a>,
+        function: &'a Function,
+        at: At,
+        scratch_needed: u32,
+    ) -> Self {
         let (completed, out) = (asm.label(), asm.label());
         Generator {
             asm,
             context,
+            frames,
             function,
             at,
             used: 0,

@@ -13,6 +13,7 @@
 //! | `emit` | records |
 //! | `map`, `aggregate` | keys and elements of maps, aggregations |
 //! | `expr`, `memory`, `text`, `path`, `bytes` | values: integers, what pointers point to, text, paths, bytes and stacks |
+//! | `frames` | what of a kernel stack is ours |
 //! | `room` | where values are put: the stack, a record, or the scratch map |
 //!
 //! Registers in a function: r6 context, r7 the gate's outcome and later the record, r8 the time or 0, r9 this CPU's counters.
@@ -21,6 +22,7 @@ mod aggregate;
 mod bytes;
 mod emit;
 mod expr;
+mod frames;
 mod function;
 mod map;
 mod memory;
@@ -33,6 +35,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_attach_cookie, BPF_FUNC_ktime_get_ns};
+use frames::Frames;
 use function::Generator;
 pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
 
@@ -132,7 +135,8 @@ pub(crate) enum GenerateError {
 pub(crate) const STACK: u32 = 512 - 32;
 
 /// Makes one program.
-pub(crate) fn program(group: &Group, context: &Context<'_>) -> Result<Code, GenerateError> {
+pub(crate) fn program(group: &Group, context: &Context<'_>, kernel: &dyn Kernel) -> Result<Code, GenerateError> {
+    let frames = Frames::new(&group.hook, kernel);
     let mut asm = Assembler::default();
     let labels: Vec<Vec<Label>> = group.ends().map(|(plan, _)| plan.functions.iter().map(|_| asm.label()).collect()).collect();
     dispatcher(&mut asm, group, &labels, context);
@@ -152,13 +156,13 @@ pub(crate) fn program(group: &Group, context: &Context<'_>) -> Result<Code, Gene
                 || context.maps.iter().any(|map| map.key_size > room::ON_STACK)
                 || body.saves.iter().any(Save::is_stack);
             let needed = match large {
-                true => Generator::new(Assembler::default(), context, function, at, 0).generate()?.scratch,
+                true => Generator::new(Assembler::default(), context, &frames, function, at, 0).generate()?.scratch,
                 false => 0,
             };
             // Several functions of one probe differ in their arguments.
             let name = format!("{}{half}", context.names.get(function.probe).copied().unwrap_or_default());
             asm.function(*label, &name);
-            asm = Generator::new(asm, context, function, at, needed).generate()?.asm;
+            asm = Generator::new(asm, context, &frames, function, at, needed).generate()?.asm;
             scratch = scratch.max(needed);
         }
     }

@@ -6,6 +6,8 @@ mod types;
 #[cfg(test)]
 pub(crate) use builder::Builder;
 
+use std::ops::Range;
+
 use super::{Btf, Features, Function, Kernel, Modules, SourceError, UserFunction, UserProbe, UserSymbol};
 use crate::attach::glob;
 
@@ -147,8 +149,14 @@ impl Kernel for FixtureKernel {
         Ok(found.map(probe).collect())
     }
 
-    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
-        Ok((name == "jiffies_64").then_some(0xffff_ffff_8200_0000))
+    fn symbol(&self, name: &str) -> Result<Option<Range<u64>>, SourceError> {
+        let symbol = |start, length| Some(start..start + length);
+        Ok(match name {
+            "jiffies_64" => symbol(0xffff_ffff_8200_0000, 8),
+            "__bpf_trace_sys_enter" => symbol(0xffff_ffff_8141_5680, 0x30),
+            _ if name.starts_with("__traceiter_") => symbol(0xffff_ffff_8139_9a30, 0x70),
+            _ => None,
+        })
     }
 
     fn user_symbol(&self, path: &str, name: &str, from: u64) -> Result<Option<UserSymbol>, SourceError> {

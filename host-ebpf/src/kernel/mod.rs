@@ -9,6 +9,8 @@ pub mod format;
 pub mod registers;
 pub mod syscalls;
 
+use std::ops::Range;
+
 pub use btf::{Btf, Modules, Types};
 pub use features::Features;
 
@@ -44,8 +46,8 @@ pub trait Kernel {
     /// kernel more than once are here as often.
     fn functions(&self) -> Result<&[Function], SourceError>;
 
-    /// The address of a symbol of the kernel (`/proc/kallsyms`); `None` if there is none of that name.
-    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError>;
+    /// The addresses from a symbol of the kernel up to the next one (`/proc/kallsyms`); `None` if there is none of that name.
+    fn symbol(&self, name: &str) -> Result<Option<Range<u64>>, SourceError>;
 
     /// The path of a program or library, which may be given by its name, as the host opens it.
     fn user_binary(&self, binary: &str) -> Result<String, SourceError>;

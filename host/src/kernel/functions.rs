@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -65,9 +66,32 @@ fn described(text: &str, kernel: &dyn Kernel) -> Vec<Function> {
     found
 }
 
+/// The addresses from a symbol up to the next one, in lines `ADDRESS TYPE NAME [MODULE]` (proc_kallsyms(5)). Those of modules are
+/// in no order.
+pub(super) fn symbol(text: &str, name: &str) -> Option<Range<u64>> {
+    let address = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok();
+    let line = text.lines().find(|line| line.split_ascii_whitespace().nth(2) == Some(name))?;
+    let start = address(line)?;
+    let end = text.lines().filter_map(address).filter(|other| *other > start).min();
+    Some(start..end.unwrap_or(start + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A symbol ends where the next one begins, wherever that is in the list.
+    #[test]
+    fn symbols() {
+        let text = "ff00 T first\nff00 t alias\nff80 T third\nff10 t second\t[module]\n0 t hidden\n";
+        let check = |name: &str, expect: Option<Range<u64>>| assert_eq!(symbol(text, name), expect, "{name}");
+        check("first", Some(0xff00..0xff10));
+        check("alias", Some(0xff00..0xff10));
+        check("second", Some(0xff10..0xff80));
+        check("third", Some(0xff80..0xff81));
+        check("hidden", Some(0..0xff00));
+        check("fourth", None);
+    }
 
     /// Modules are told from the kernel, and what is no function is left out.
     #[test]

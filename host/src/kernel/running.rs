@@ -3,6 +3,7 @@
 use std::{
     fs::{self, FileType},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -221,19 +222,13 @@ impl Kernel for RunningKernel {
         Ok(found.map(|symbols::UserSymbol { distance, size }| UserSymbol { distance, size }))
     }
 
-    fn symbol_address(&self, name: &str) -> Result<Option<u64>, SourceError> {
+    fn symbol(&self, name: &str) -> Result<Option<Range<u64>>, SourceError> {
         let path = Path::new(SYMBOLS);
         // Megabytes, and asked for at every target of a probe.
         let text = self.symbol_table.get_or_init(|| fs::read_to_string(path).map_err(|e| error(path, e.to_string())));
         let text = text.as_ref().map_err(Clone::clone)?;
-        // ADDRESS TYPE NAME [MODULE], see proc_kallsyms(5).
-        let mut lines = text.lines().map(|line| line.split_ascii_whitespace());
-        let found = lines.find_map(|mut words| {
-            let address = words.next()?;
-            (words.nth(1)? == name).then(|| u64::from_str_radix(address, 16).ok()).flatten()
-        });
-        match found {
-            Some(0) => Err(error(path, "addresses are hidden from this user (kernel.kptr_restrict)")),
+        match functions::symbol(text, name) {
+            Some(Range { start: 0, .. }) => Err(error(path, "addresses are hidden from this user (kernel.kptr_restrict)")),
             found => Ok(found),
         }
     }

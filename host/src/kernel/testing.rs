@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs::File, os::fd::AsRawFd as _};
+use std::{fs::File, ops::Range, os::fd::AsRawFd as _};
 
 use aya_obj::generated::bpf_insn;
 use portcullis_ebpf::{
@@ -287,7 +287,7 @@ impl Kernel for NoKernel {
         unreachable!("nobody asks for an address")
     }
 
-    fn symbol_address(&self, _: &str) -> Result<Option<u64>, SourceError> {
+    fn symbol(&self, _: &str) -> Result<Option<Range<u64>>, SourceError> {
         unreachable!("nobody asks for an address")
     }
 
