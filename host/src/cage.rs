@@ -171,19 +171,25 @@ fn ignore_signals() {
     }
 }
 
-/// Leaves no path of the file system within reach, where the kernel has Landlock (Linux 5.13): a rule set that handles every kind
-/// of access, without a rule.
-fn landlock() -> Result<(), CageError> {
-    // include/uapi/linux/landlock.h: LANDLOCK_CREATE_RULESET_VERSION, and the number of kinds of access by version of the ABI.
+/// The version of Landlock's interface, if this kernel has it.
+pub fn landlock_version() -> Option<u32> {
+    // include/uapi/linux/landlock.h: LANDLOCK_CREATE_RULESET_VERSION.
     const VERSION: libc::c_ulong = 1;
     // SAFETY: without attributes, the call only returns a number.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u64>(), 0_usize, VERSION) };
-    let kinds = match version {
+    u32::try_from(version).ok().filter(|version| *version > 0)
+}
+
+/// Leaves no path of the file system within reach, where the kernel has Landlock (Linux 5.13): a rule set that handles every kind
+/// of access, without a rule.
+fn landlock() -> Result<(), CageError> {
+    // include/uapi/linux/landlock.h: the number of kinds of access by version of the ABI.
+    let kinds = match landlock_version() {
         // Absent, or not enabled.
-        ..=0 => return Ok(()),
-        1 => 13,
-        2 => 14,
-        3 | 4 => 15,
+        None => return Ok(()),
+        Some(1) => 13,
+        Some(2) => 14,
+        Some(3 | 4) => 15,
         _ => 16,
     };
     let handled: u64 = (1 << kinds) - 1;

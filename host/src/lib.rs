@@ -9,6 +9,7 @@ pub mod clock;
 pub mod columns;
 pub mod command;
 pub mod contract;
+pub mod doctor;
 pub mod grants;
 pub mod kernel;
 pub mod manifest;

@@ -26,5 +26,6 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => cli::inspect(&arguments),
         Command::Probes(arguments) => cli::probes(&arguments),
         Command::Trace(arguments) => cli::trace(&arguments),
+        Command::Doctor(arguments) => cli::doctor(&arguments),
     })
 }

@@ -3,6 +3,7 @@
 //! Each subcommand has its own file.
 
 mod check;
+mod doctor;
 mod inspect;
 mod probes;
 mod run;
@@ -23,6 +24,7 @@ use std::{
 
 pub use check::check;
 use clap::{Args, Parser, Subcommand};
+pub use doctor::doctor;
 pub use inspect::inspect;
 pub use probes::probes;
 pub use run::run;
@@ -97,6 +99,8 @@ pub enum Command {
     Probes(Probes),
     /// Run a program in bpftrace's notation: 'ATTACH /predicate/ { body } ...'.
     Trace(Trace),
+    /// Say what this kernel lets this user do, and how to get what is missing.
+    Doctor(Doctor),
 }
 
 /// `portcullis run`
@@ -180,6 +184,15 @@ pub struct Probes {
     pub pattern: String,
 
     /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `portcullis doctor`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(after_help = "Exit codes: 0 if some probe can be attached, else 1.")]
+pub struct Doctor {
+    /// Print JSON: an array of {name, group, ok, detail, way_out}.
     #[arg(long)]
     pub json: bool,
 }

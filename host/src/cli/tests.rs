@@ -110,6 +110,7 @@ fn subcommands() {
             "inspect b --json",
             "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, json: true })",
         ),
+        ("doctor --json", "Doctor(Doctor { json: true })"),
         ("probes tracepoint:block:* --json", "Probes(Probes { pattern: \"tracepoint:block:*\", json: true })"),
     ] {
         assert_eq!(format!("{:?}", parse_words(line).unwrap()), expect);

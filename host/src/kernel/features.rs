@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A function that the kernel has for tests of trampolines (net/bpf/test_run.c), and others that most kernels have.
-const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
+pub(crate) const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
 
 /// Tries everything. Without the privilege to try, a kernel counts as able: what is attempted then says why it fails.
 pub(super) fn try_all(btf: &Btf) -> Features {

@@ -15,7 +15,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 
-use super::sys;
+use super::{PRIVILEGE, sys};
 
 /// A map could not be made or mapped.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +31,12 @@ pub struct MapError {
     pub error: io::Error,
 }
 
-fn way_out(error: &io::Error) -> &'static str {
+fn way_out(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EPERM) => "; this needs root, or the capabilities CAP_BPF and CAP_PERFMON",
-        Some(libc::ENOMEM) => "; there is not enough memory, or RLIMIT_MEMLOCK is too low",
-        Some(libc::E2BIG) => "; this kernel allows 4 MiB for one value: use fewer probes in one plugin",
-        _ => "",
+        Some(libc::EPERM) => format!("; this needs {PRIVILEGE}"),
+        Some(libc::ENOMEM) => "; there is not enough memory, or RLIMIT_MEMLOCK is too low".to_owned(),
+        Some(libc::E2BIG) => "; this kernel allows 4 MiB for one value: use fewer probes in one plugin".to_owned(),
+        _ => String::new(),
     }
 }
 

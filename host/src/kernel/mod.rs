@@ -28,12 +28,17 @@ pub mod running;
 pub mod spans;
 pub mod sys;
 
+/// The way out of EPERM.
+pub(crate) const PRIVILEGE: &str =
+    "root, or the capabilities CAP_BPF and CAP_PERFMON; `portcullis doctor` says what this user may do";
+
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use closer::Attaching;
 pub use counters::Counters;
 pub use elements::PluginMaps;
+pub(crate) use features::FUNCTIONS as TRIED_FUNCTIONS;
 pub use gate::Gate;
 pub use grace::Grace;
 pub use map::MapError;

@@ -9,7 +9,10 @@ use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 use portcullis_ebpf::{Hook, Kernel, MapRef, Program, kernel::Types};
 use rustix::io::Errno;
 
-use super::sys::{self, Load, ProgramInfo, SysError};
+use super::{
+    PRIVILEGE,
+    sys::{self, Load, ProgramInfo, SysError},
+};
 
 /// How much the verifier may say about a program that it refused, in bytes.
 const LOG_SIZE: usize = 16 << 20;
@@ -46,7 +49,7 @@ impl AsFd for LoadedProgram {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// This process may not load programs.
-    #[error("{0}; loading programs needs root, or the capabilities CAP_BPF and CAP_PERFMON")]
+    #[error("{0}; loading programs needs {PRIVILEGE}")]
     Permission(SysError),
     /// There is no room for it.
     #[error("{error}; {way_out}")]
@@ -290,8 +293,7 @@ mod tests {
         };
         check(
             Errno::PERM,
-            "bpf(BPF_PROG_LOAD): Operation not permitted (os error 1); loading programs needs root, or the capabilities CAP_BPF and \
-             CAP_PERFMON",
+            &format!("bpf(BPF_PROG_LOAD): Operation not permitted (os error 1); loading programs needs {PRIVILEGE}"),
         );
         check(Errno::NOMEM, "bpf(BPF_PROG_LOAD): Cannot allocate memory (os error 12); there is not enough memory");
     }

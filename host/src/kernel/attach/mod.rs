@@ -22,7 +22,7 @@ use portcullis_ebpf::{
 use rustix::io::Errno;
 
 use super::{
-    closer,
+    PRIVILEGE, closer,
     sys::{self, SysError},
 };
 
@@ -75,7 +75,7 @@ pub enum AttachError {
         /// The call and why.
         error: SysError,
         /// What may help.
-        way_out: &'static str,
+        way_out: String,
     },
     /// The kernel refused the place.
     #[error("{error}: no probe can be put there")]
@@ -108,12 +108,18 @@ pub enum AttachError {
 impl From<SysError> for AttachError {
     fn from(error: SysError) -> AttachError {
         let way_out = match error.errno {
-            Errno::PERM => "; attaching needs root, or the capabilities CAP_BPF and CAP_PERFMON",
-            Errno::ACCESS => "; the program reads past the end of the tracepoint's record: a bug of Portcullis, please report it",
-            Errno::MFILE => "; too many open files: raise the limit (ulimit -n), or use fewer probes",
+            Errno::PERM => format!("; attaching needs {PRIVILEGE}"),
+            // The events of programs are for administrators, those of the kernel for CAP_PERFMON (kernel/events/core.c).
+            Errno::ACCESS if error.call.starts_with("perf_event_open") => {
+                "; this event needs root, or the capability CAP_SYS_ADMIN".to_owned()
+            }
+            Errno::ACCESS => {
+                "; the program reads past the end of the tracepoint's record: a bug of Portcullis, please report it".to_owned()
+            }
+            Errno::MFILE => "; too many open files: raise the limit (ulimit -n), or use fewer probes".to_owned(),
             // BPF_TRACE_MAX_PROGS, include/linux/trace_events.h.
-            Errno::TOOBIG => "; a tracepoint takes 64 programs at most, and other tools count",
-            _ => "",
+            Errno::TOOBIG => "; a tracepoint takes 64 programs at most, and other tools count".to_owned(),
+            _ => String::new(),
         };
         AttachError::Refused { error, way_out }
     }
@@ -247,8 +253,7 @@ mod tests {
         check(
             perf("sched_switch"),
             Errno::PERM,
-            "perf_event_open(2): Operation not permitted (os error 1); attaching needs root, or the capabilities CAP_BPF and \
-             CAP_PERFMON",
+            &format!("perf_event_open(2): Operation not permitted (os error 1); attaching needs {PRIVILEGE}"),
         );
         check(
             Hook::TpBtf { name: "sys_enter".to_owned() },
