@@ -178,7 +178,7 @@ impl Unit {
         let mut targets: Vec<(usize, Target)> = Vec::new();
         let mut seen = HashSet::new();
         for (i, text) in spec.attach.iter().enumerate() {
-            match attach::expand(text, kernel) {
+            match attach::expand(text, kernel, options.scope) {
                 Ok(found) => {
                     // One place may have several names: a hit of it is one hit.
                     let place = |t: &Target| (t.entry.as_ref().map(|e| e.hook.clone()), t.site.hook.clone(), t.site.syscall);
@@ -320,6 +320,7 @@ pub(crate) fn program_name(hook: &Hook) -> String {
         Hook::KprobeMulti { places, .. } => places.first().map_or("", |place| &place.function),
         Hook::Uprobe { path, .. } | Hook::UprobeMulti { path, .. } => path.rsplit('/').next().unwrap_or_default(),
         Hook::PerfEvent { .. } => "perf_event",
+        Hook::Breakpoint { .. } => "watchpoint",
         Hook::Host(Moment::Begin) => "begin",
         Hook::Host(Moment::End) => "end",
     };

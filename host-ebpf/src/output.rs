@@ -158,6 +158,16 @@ pub enum Hook {
         /// On every CPU, or on one alone.
         every_cpu: bool,
     },
+    /// Memory that is touched, on every CPU, by a debug register of each: BPF_PROG_TYPE_PERF_EVENT on an event of the type
+    /// PERF_TYPE_BREAKPOINT, the context is a `struct bpf_perf_event_data`.
+    Breakpoint {
+        /// Where, in the kernel or in whichever process runs ([`is_kernel_address`]).
+        address: u64,
+        /// How many bytes: 1, 2, 4 or 8.
+        length: u8,
+        /// What is done to it: `perf_event_attr.bp_type`.
+        access: u32,
+    },
     /// The host runs it itself, once: BPF_PROG_TYPE_RAW_TRACEPOINT by BPF_PROG_TEST_RUN. Since Linux 5.10.
     Host(Moment),
 }
@@ -193,6 +203,11 @@ pub enum Ends {
     Both,
 }
 
+/// Whether an address is the kernel's. Those of processes are in the lower half, on every 64-bit machine.
+pub fn is_kernel_address(address: u64) -> bool {
+    address >> 63 == 1
+}
+
 /// When the host runs a program itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Moment {
@@ -221,6 +236,7 @@ impl Hook {
             Hook::UprobeMulti { ends: Ends::Return, .. } => "uretprobe.multi",
             Hook::UprobeMulti { ends: Ends::Both, .. } => "uprobe.session",
             Hook::PerfEvent { .. } => "perf_event",
+            Hook::Breakpoint { .. } => "breakpoint",
             Hook::Host(_) => "host",
         }
     }

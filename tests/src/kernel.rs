@@ -1,6 +1,14 @@
 //! Sessions without workers: specs compiled, loaded, run over a workload in this process, and their records read here.
 
-use std::{ffi::OsString, fmt::Write, sync::Arc, thread, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdout, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use portcullis::{
     clock, command,
@@ -110,6 +118,66 @@ pub fn trace_around(
     around(true, &pids);
     open.into_iter().for_each(|one| wait(release(one)));
     around(false, &pids);
+    traced(&compiled, ring, session.close())
+}
+
+/// A workload that runs, says something, and then does what it does once for each line that it is sent.
+#[derive(Debug)]
+pub struct Told {
+    child: Child,
+    says: BufReader<ChildStdout>,
+}
+
+impl Told {
+    /// Starts it; and what it says.
+    pub fn start(arguments: &[&str]) -> (Told, String) {
+        let mut command = std::process::Command::new(workload());
+        let child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("the workload starts");
+        let says = BufReader::new(child.stdout.take().expect("it has a pipe"));
+        let mut told = Told { child, says };
+        let said = told.listen();
+        (told, said)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it do its work, and waits until it says that it is done.
+    pub fn work(&mut self) {
+        let stdin = self.child.stdin.as_mut().expect("it has a pipe");
+        stdin.write_all(b"\n").expect("the workload listens");
+        self.listen();
+    }
+
+    fn listen(&mut self) -> String {
+        let mut line = String::new();
+        self.says.read_line(&mut line).expect("the workload speaks");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Told {
+    /// Without its standard input it ends.
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Traces a workload that runs already. It is told to work before the opening, and `times` after it.
+pub fn trace_running(specs: &[ProbeSpec], options: &Options, workload: &mut Told, times: usize) -> Traced {
+    let kernel = running();
+    let compiled = compile(&kernel, specs, options);
+    let mut loaded = session(&kernel, compiled.clone(), options, 16 << 20).load(&kernel).unwrap_or_else(|e| panic!("{e}"));
+    loaded.processes().mark(workload.pid(), processes::IN_SCOPE);
+    let ring = loaded.take_ring(0);
+    let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
+    workload.work();
+    let session = attached.open();
+    (0..times).for_each(|_| workload.work());
     traced(&compiled, ring, session.close())
 }
 

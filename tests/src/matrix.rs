@@ -159,7 +159,8 @@ fn case_fate(kernel: &RunningKernel, file: &File, case: &Case, column: &mut Colu
     let mut mechanisms = Vec::new();
     // There are many examples, and what they say in other cases is tried in other files.
     let tried = if file.name == specs::REFERENCE { 1 } else { usize::MAX };
-    for (n, options) in variants().take(tried).enumerate() {
+    let fitting = variants().filter(|options| !case.marked || options.scope == Scope::Marked);
+    for (n, options) in fitting.take(tried).enumerate() {
         let compiled = match portcullis_ebpf::compile(&case.probes, kernel, &options) {
             Ok(compiled) => compiled,
             Err(errors) if errors.iter().all(|error| error.missing) => {

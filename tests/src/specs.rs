@@ -21,6 +21,8 @@ pub struct Case {
     pub probes: Vec<ProbeSpec>,
     /// The Linux from which on kernels have what it needs, by a line `kernel 5.11`.
     pub since: Option<(u32, u32)>,
+    /// It is for the scope of a command alone, by a line `option marked`.
+    pub marked: bool,
 }
 
 /// A file of cases.
@@ -125,7 +127,8 @@ fn case(text: &str) -> Case {
             }
             ("kernel", _) => case.since = Some(version(rest).unwrap_or_else(|| panic!("no version: {line}"))),
             ("#", _) if case.title.is_empty() => case.title = rest.to_owned(),
-            // Options of the compiler's tests: here every case is loaded with all of them.
+            ("option", _) if rest == "marked" => case.marked = true,
+            // Other options of the compiler's tests: here every case is loaded with all of them.
             _ => {}
         }
     }
@@ -177,7 +180,7 @@ error: no
             optional: true,
         };
         let b = ProbeSpec { name: "b".into(), body: "return".into(), ..ProbeSpec::default() };
-        assert_eq!(cases(text), [Case { title: "What it is.".into(), probes: vec![a, b], since: Some((5, 11)) }]);
+        assert_eq!(cases(text), [Case { title: "What it is.".into(), probes: vec![a, b], since: Some((5, 11)), marked: true }]);
         assert_eq!(case("probe c\nprobe d").title, "c d");
     }
 

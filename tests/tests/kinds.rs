@@ -5,9 +5,9 @@
 use std::process::Command;
 
 use portcullis::kernel::Mechanism;
-use portcullis_ebpf::{Kernel as _, attach};
+use portcullis_ebpf::{Kernel as _, Options, attach};
 use portcullis_tests::{
-    kernel::{self, Traced, Workloads, probe},
+    kernel::{self, Told, Traced, Workloads, probe},
     lock, workload,
 };
 
@@ -146,6 +146,48 @@ fn software() {
     let traced = trace("software:context-switches:1", "emit waits { pid }", &["waits", "50"], &["waits", "200"]);
     let probe = &traced.probes[0];
     assert!((200..300).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
+}
+
+/// Each store to a number of a process is one hit, in whichever thread, and what was written can be read.
+#[test]
+fn memory_of_a_process() {
+    let Some(_lock) = lock() else { return };
+    if !kernel::running().features().watchpoint {
+        return;
+    }
+    let (mut workload, address) = Told::start(&["stores", "100"]);
+    let check = |mode: &str, workload: &mut Told, times: usize| {
+        let body = format!("emit stores {{ pid, n: *(uint64 *){address} }}");
+        let attach = format!("watchpoint:{address}:8:{mode}");
+        let traced = kernel::trace_running(&[probe("probe", &attach, None, &body)], &kernel::options(), workload, times);
+        assert_eq!(traced.report.check(), [], "{mode}");
+        assert_eq!((traced.probes[0].hits, traced.probes[0].hits_closed), (100 * times as u64, 100), "{mode}");
+        let expect = ("stores".to_owned(), vec![format!("pid={}", workload.pid()), "n=99".to_owned()]);
+        assert_eq!(traced.rows.last(), Some(&expect), "{mode}");
+    };
+    check("w", &mut workload, 2);
+    check("rw", &mut workload, 1);
+    // That another process has the same address makes no difference.
+    let (mut other, _) = Told::start(&["stores", "1"]);
+    check("w", &mut workload, 1);
+    other.work();
+}
+
+/// A symbol of the kernel: time goes on.
+#[test]
+fn memory_of_the_kernel() {
+    let Some(_lock) = lock() else { return };
+    let kernel = kernel::running();
+    if !kernel.features().watchpoint || !kernel.symbol_address("jiffies_64").is_ok_and(|found| found.is_some()) {
+        return;
+    }
+    let specs = [probe("probe", "watchpoint:jiffies_64:8:w", None, "emit ticks { cpu }")];
+    // A machine that is idle does not count the time either.
+    let open: &[&str] = &["spins", "500"];
+    let traced = kernel::trace(&specs, &Options::default(), Workloads { before: &[], open: &[open] });
+    assert_eq!(traced.report.check(), []);
+    // 100 to 1000 ticks a second; one that is emulated may lose some.
+    assert!((10..2000).contains(&traced.probes[0].hits), "{:?}", traced.probes[0]);
 }
 
 /// Functions of the kernel, by each way that it has.
@@ -302,6 +344,7 @@ fn lists() {
         ("fentry:noop_f*", features.fentry),
         ("span:kfunc:noop_f*", features.fentry),
         ("hardware:*", features.hardware),
+        ("watchpoint:*", features.watchpoint),
     ] {
         assert_eq!(attach::list(pattern, &kernel).is_ok_and(|found| !found.is_empty()), there, "{pattern}");
     }

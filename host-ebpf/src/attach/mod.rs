@@ -16,6 +16,7 @@ mod timer;
 mod tracepoint;
 mod uprobe;
 mod usdt;
+mod watchpoint;
 
 use std::ops::Range;
 
@@ -25,6 +26,7 @@ use crate::{
     diagnostic::suggest,
     kernel::{Kernel, SourceError},
     output::Hook,
+    spec::Scope,
 };
 
 /// One kind of attach point.
@@ -43,11 +45,16 @@ pub(crate) trait Kind: Sync {
         None
     }
 
+    /// Whether a target of `rest` means anything where every process is in scope; why not.
+    fn system_wide(&self, _target: &Target, _rest: &str) -> Result<(), AttachError> {
+        Ok(())
+    }
+
     /// What `probes` lists of those that fit the pattern of what stands behind `KIND:`.
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError>;
 }
 
-const KINDS: [&dyn Kind; 20] = [
+const KINDS: [&dyn Kind; 21] = [
     &tracepoint::Tracepoint,
     &rawtracepoint::RawTracepoint,
     &syscall::SyscallSpan,
@@ -62,6 +69,7 @@ const KINDS: [&dyn Kind; 20] = [
     &timer::Interval,
     &event::Software,
     &event::Hardware,
+    &watchpoint::Watchpoint,
     &moment::Begin,
     &moment::End,
     &span::KprobeSpan,
@@ -195,7 +203,7 @@ impl AttachError {
 }
 
 /// The targets of one attach text, which may be a list with commas and have wildcards; each once, in the kernel's order.
-pub(crate) fn expand(text: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, AttachError> {
+pub(crate) fn expand(text: &str, kernel: &dyn Kernel, scope: Scope) -> Result<Vec<Target>, AttachError> {
     let mut out: Vec<Target> = Vec::new();
     for part in parts(text) {
         let point = text[part.clone()].trim();
@@ -206,6 +214,9 @@ pub(crate) fn expand(text: &str, kernel: &dyn Kernel) -> Result<Vec<Target>, Att
             return Err(shifted(error, rest_at));
         }
         let found = kind.expand(rest, kernel).map_err(|e| shifted(e, rest_at))?;
+        if scope == Scope::System {
+            found.iter().try_for_each(|target| kind.system_wide(target, rest)).map_err(|e| shifted(e, rest_at))?;
+        }
         out.extend(found.into_iter().map(|mut target| {
             if let Some(key) = &mut target.key {
                 key.entry.1 += rest_at;
@@ -408,7 +419,7 @@ mod tests {
         let check = |key: &str, entry: (&str, usize), exit: (&str, usize)| {
             for before in ["", "tracepoint:sched:*, ", " "] {
                 let text = format!("{before}{PAIR}{key}");
-                let found = expand(&text, &FixtureKernel::new()).unwrap().pop().unwrap();
+                let found = expand(&text, &FixtureKernel::new(), Scope::System).unwrap().pop().unwrap();
                 assert_eq!(found.point, PAIR);
                 let place = |(part, at): (&str, usize)| (part.to_owned(), before.len() + PAIR.len() + at);
                 let key = found.key.unwrap();
@@ -421,14 +432,14 @@ mod tests {
         check(" key args.next_pid .. args.prev_pid", ("args.next_pid", 5), ("args.prev_pid", 22));
         check(" key a[1..2]..b", ("a[1..2]", 5), ("b", 14));
         check(" key f(\"..\") .. \"..\"", ("f(\"..\")", 5), ("\"..\"", 16));
-        assert_eq!(expand(PAIR, &FixtureKernel::new()).unwrap().pop().unwrap().key, None);
+        assert_eq!(expand(PAIR, &FixtureKernel::new(), Scope::System).unwrap().pop().unwrap().key, None);
     }
 
     /// A pattern leaves out what can't be: names that are there twice, functions that are not described or never return.
     #[test]
     fn patterns() {
         let check = |text: &str, expect: &[&str]| {
-            let found = expand(text, &FixtureKernel::new()).unwrap();
+            let found = expand(text, &FixtureKernel::new(), Scope::System).unwrap();
             let names: Vec<&str> = found.iter().map(|target| target.point.split_once(':').unwrap().1).collect();
             assert_eq!(names, expect, "{text}");
         };
@@ -447,7 +458,7 @@ mod tests {
         let check = |text: &str, kprobe: bool, fentry: bool, message: &str, help: Option<&str>| {
             let mut kernel = FixtureKernel::new();
             (kernel.features.kprobe, kernel.features.fentry) = (kprobe, fentry);
-            let error = expand(text, &kernel).unwrap_err();
+            let error = expand(text, &kernel, Scope::System).unwrap_err();
             assert!(error.missing);
             assert_eq!((error.message.as_str(), error.help.as_deref()), (message, help), "{text}");
         };
@@ -467,14 +478,22 @@ mod tests {
     fn lacking_altogether() {
         let mut kernel = FixtureKernel::new();
         (kernel.features.uprobe, kernel.features.hardware, kernel.features.moments) = (false, false, false);
-        for text in
-            ["uprobe:libc:malloc", "ur:libc:malloc", "usdt:app:app:request", "span:uprobe:libc:*", "h:cycles", "begin", "END"]
-        {
-            assert!(expand(text, &kernel).unwrap_err().missing, "{text}");
+        kernel.features.watchpoint = false;
+        for text in [
+            "uprobe:libc:malloc",
+            "ur:libc:malloc",
+            "usdt:app:app:request",
+            "span:uprobe:libc:*",
+            "h:cycles",
+            "begin",
+            "END",
+            "watchpoint:jiffies_64:8:w",
+        ] {
+            assert!(expand(text, &kernel, Scope::System).unwrap_err().missing, "{text}");
             assert!(list(text, &kernel).is_err(), "{text}");
         }
         for text in ["uprobe:nothing:x", "usdt:nothing:a:b", "uprobe:nothing:0x10"] {
-            assert!(expand(text, &FixtureKernel::new()).unwrap_err().missing, "{text}");
+            assert!(expand(text, &FixtureKernel::new(), Scope::System).unwrap_err().missing, "{text}");
         }
     }
 

@@ -97,7 +97,7 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("errorf", SHOWN),
     ("warnf", SHOWN),
     ("assert", SHOWN),
-    ("unwatch", "there are no watchpoints"),
+    ("unwatch", "a watchpoint is there until the run ends"),
 ];
 
 const SHOWN: &str = "a probe records, its plugin shows: `emit` what is to be shown. `portcullis trace` has `printf`, `print`, `time`, `join`, `exit`";

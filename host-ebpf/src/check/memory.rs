@@ -12,7 +12,7 @@ use crate::{
     diagnostic::{Diagnostic, suggest},
     kernel::btf::{CType, Int, Named, Shape, TypeId, written_int},
     needs::DataClass,
-    output::Hook,
+    output::{Hook, is_kernel_address},
     syntax::{
         TYPE_WORDS,
         ast::{BinaryOp, Expr, Ident, TypeName},
@@ -411,6 +411,7 @@ impl Checker<'_> {
     pub(super) fn own_space(&self) -> Space {
         match self.target.site.hook {
             Hook::Uprobe { .. } => Space::User,
+            Hook::Breakpoint { address, .. } if !is_kernel_address(address) => Space::User,
             _ => Space::Kernel,
         }
     }

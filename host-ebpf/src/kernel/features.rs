@@ -30,6 +30,8 @@ pub struct Features {
     pub uprobe_multi: bool,
     /// BPF_TRACE_UPROBE_SESSION: such a link for both ends of a call. Since Linux 6.13.
     pub uprobe_session: bool,
+    /// Debug registers for perf events: CONFIG_HAVE_HW_BREAKPOINT.
+    pub watchpoint: bool,
     /// BPF_PROG_TEST_RUN of programs of raw tracepoints: `begin` and `end`. Since Linux 5.10.
     pub moments: bool,
 }
@@ -50,6 +52,7 @@ impl Features {
         uprobe_multi: true,
         uprobe_session: true,
         hardware: true,
+        watchpoint: true,
         moments: true,
     };
 

@@ -42,6 +42,8 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         uprobe_multi: uprobe_multi(Ends::Entry, &RETURN_0),
         uprobe_session: session.as_ref().is_some_and(|program| uprobe_multi(Ends::Both, program)),
         hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0).map_err(privilege)),
+        // To try one would take the kernel 10 ms.
+        watchpoint: pmu::find("breakpoint").is_ok_and(|found| found.is_some()),
         moments: moments(),
     }
 }

@@ -155,7 +155,7 @@ pub fn load<'m>(
         Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
         Hook::KprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::kprobe_multi(*ends)), 0),
         Hook::UprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::uprobe_multi(*ends)), 0),
-        Hook::PerfEvent { .. } => (bpf_prog_type::BPF_PROG_TYPE_PERF_EVENT, None, 0),
+        Hook::PerfEvent { .. } | Hook::Breakpoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_PERF_EVENT, None, 0),
         Hook::Host(_) => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
     };
     let btf_object = btf_object.as_ref().map(AsFd::as_fd);

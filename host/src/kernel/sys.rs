@@ -376,6 +376,19 @@ pub(crate) fn perf_event_open_sampling(kind: u32, config: u64, period: u64, freq
     perf_fd(&mut attr, None, i32::try_from(cpu).unwrap_or(i32::MAX))
 }
 
+/// perf_event_open(2) of memory that is touched on one CPU, in whichever process runs there: `access` is `perf_event_attr.bp_type`. It
+/// counts nothing before [`perf_event_enable`]. Dropping the descriptor frees the debug register.
+pub(crate) fn perf_event_open_breakpoint(address: u64, length: u8, access: u32, cpu: u32) -> Result<OwnedFd> {
+    let mut attr = perf_event(perf_type_id::PERF_TYPE_BREAKPOINT as u32, 0);
+    attr.bp_type = access;
+    attr.__bindgen_anon_3.bp_addr = address;
+    attr.__bindgen_anon_4.bp_len = length.into();
+    // Each is a hit: without a period an event is only counted.
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.set_disabled(1);
+    perf_fd(&mut attr, None, i32::try_from(cpu).unwrap_or(i32::MAX))
+}
+
 /// A program on a tracepoint or a probe runs on every CPU, whichever one the event is opened for.
 const ANY_CPU: i32 = 0;
 

@@ -118,6 +118,7 @@ pub(super) fn point(hook: &Hook) -> String {
             format!("{kind}:{path}:{first:#x}{}", more(places.len()))
         }
         Hook::PerfEvent { kind, config, .. } => format!("perf event {kind}:{config}"),
+        Hook::Breakpoint { address, length, .. } => format!("watchpoint:{address:#x}:{length}"),
         Hook::Host(Moment::Begin) => "begin".to_owned(),
         Hook::Host(Moment::End) => "end".to_owned(),
     }

@@ -1,6 +1,6 @@
 //! Programs to trace: each does one thing a known number of times, by raw system calls, and nothing else of its kind.
 
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 #[path = "workload/kernel.rs"]
 mod kernel;
@@ -14,7 +14,7 @@ use std::{
     process::{Command, ExitCode},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -39,6 +39,7 @@ workload pairs COUNT              workload_triple(0) and so on, each of which ca
 workload markers COUNT            a USDT probe `workload:marker` with the arguments 0, 1 and so on, at one of two places in turn;
                                   it has to be attached to
 workload spins MILLISECONDS       works for so long
+workload stores COUNT             says where a number of its own is, and then writes it COUNT times for each line of standard input
 workload waits COUNT              sleeps COUNT times, and so gives the CPU away as often
 workload syncs COUNT              fsync(2) of a file in memory, COUNT times
 workload kills SIGNAL             kill(2) of itself, with a signal that does not end it
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
                 std::hint::black_box(workload_double(1));
             }
         }
+        ["stores", count] => stores(number(count)),
         ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
         ["syncs", count] => syncs(number(count)),
         ["kills", signal] => kill_self(number(signal) as i32),
@@ -233,6 +235,15 @@ fn marker(n: u64) {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn marker(_: u64) {}
+
+fn stores(count: u64) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    println!("{:p}", &NUMBER);
+    for _ in std::io::stdin().lines() {
+        (0..count).for_each(|n| NUMBER.store(n, Ordering::Relaxed));
+        println!("stored");
+    }
+}
 
 fn syncs(count: u64) {
     // SAFETY: the name ends with a NUL byte.

@@ -1,5 +1,6 @@
 //! Attaching: one file for each mechanism.
 
+mod breakpoint;
 mod kprobe;
 mod kprobe_multi;
 mod perf_event;
@@ -97,6 +98,12 @@ pub enum AttachError {
         /// Why not there.
         error: Box<AttachError>,
     },
+    /// The debug registers are taken.
+    #[error("{error}: all debug registers of the processor are in use (x86-64 has four); debuggers and other tools count")]
+    NoRegister {
+        /// The call and why.
+        error: SysError,
+    },
     /// More than one function has this name.
     #[error("this kernel has several functions `{0}`, and which of them is meant can't be said")]
     Ambiguous(String),
@@ -142,6 +149,9 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
             let event =
                 perf_event::Event { kind: *kind, config: *config, period: *period, frequency: *frequency, every_cpu: *every_cpu };
             perf_event::attach(&event, program, kernel.possible_cpus())
+        }
+        Hook::Breakpoint { address, length, access } => {
+            breakpoint::attach(*address, *length, *access, program, kernel.possible_cpus())
         }
         // The host runs it: there is nothing to attach to.
         Hook::Host(_) => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
@@ -254,6 +264,12 @@ mod tests {
             perf("sched_switch"),
             Errno::PERM,
             &format!("perf_event_open(2): Operation not permitted (os error 1); attaching needs {PRIVILEGE}"),
+        );
+        check(
+            Hook::Breakpoint { address: 8, length: 8, access: 2 },
+            Errno::NOSPC,
+            "perf_event_open(2): No space left on device (os error 28): all debug registers of the processor are in use (x86-64 has \
+             four); debuggers and other tools count",
         );
         check(
             Hook::TpBtf { name: "sys_enter".to_owned() },
