@@ -79,6 +79,8 @@ struct Parsed {
     index: usize,
     when: Option<Expr>,
     body: Vec<Statement>,
+    /// What is asked of the tasks that iterators are at.
+    limits: Option<Expr>,
     targets: Vec<(usize, Target)>,
     span: bool,
 }
@@ -100,7 +102,7 @@ impl Unit {
             let message = format!("{} is joined by another key than other spans of the probe", other.point);
             return Err(Diagnostic { help: Some("make two probes of it".into()), ..name_error(spec, message) });
         }
-        Ok(Parsed { index, when, body, targets, span })
+        Ok(Parsed { index, when, body, limits: check::iterated::limits(options, kernel), targets, span })
     }
 
     /// Checks all probes until they agree about the maps: the bodies of each. An error counts only once nothing more is learnt: a map may have been read
@@ -115,7 +117,12 @@ impl Unit {
                 let mut bodies = Bodies::with_capacity(probe.targets.len());
                 let mut lacking = Vec::new();
                 for (number, (attach, target)) in probe.targets.iter().enumerate() {
-                    let parsed = check::Parsed { when: probe.when.as_ref(), body: &probe.body, attach: *attach };
+                    let parsed = check::Parsed {
+                        when: probe.when.as_ref(),
+                        body: &probe.body,
+                        limits: probe.limits.as_ref(),
+                        attach: *attach,
+                    };
                     match check::check(spec, parsed, target, kernel, &mut self.maps) {
                         Ok(body) => bodies.push(body),
                         Err(error) if error.missing && spec.optional => {
@@ -315,7 +322,7 @@ fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: 
 /// At most 15 bytes of what the kernel allows in names.
 pub(crate) fn program_name(hook: &Hook) -> String {
     let name: &str = match hook {
-        Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } => name,
+        Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } | Hook::Iter { name } => name,
         Hook::Kprobe { function, .. } | Hook::Fentry { function, .. } => function,
         Hook::KprobeMulti { places, .. } => places.first().map_or("", |place| &place.function),
         Hook::Uprobe { path, .. } | Hook::UprobeMulti { path, .. } => path.rsplit('/').next().unwrap_or_default(),

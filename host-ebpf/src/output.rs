@@ -168,6 +168,12 @@ pub enum Hook {
         /// What is done to it: `perf_event_attr.bp_type`.
         access: u32,
     },
+    /// What the kernel walks through while the host reads, once after the opening: BPF_PROG_TYPE_TRACING with BPF_TRACE_ITER,
+    /// `attach_btf_id` the function `bpf_iter_NAME`. Since Linux 5.8.
+    Iter {
+        /// What it is: `task`, `task_file`.
+        name: String,
+    },
     /// The host runs it itself, once: BPF_PROG_TYPE_RAW_TRACEPOINT by BPF_PROG_TEST_RUN. Since Linux 5.10.
     Host(Moment),
 }
@@ -237,6 +243,7 @@ impl Hook {
             Hook::UprobeMulti { ends: Ends::Both, .. } => "uprobe.session",
             Hook::PerfEvent { .. } => "perf_event",
             Hook::Breakpoint { .. } => "breakpoint",
+            Hook::Iter { .. } => "iter",
             Hook::Host(_) => "host",
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    attach::{Site, Target},
+    attach::{Site, Target, Whose},
     check::ir::{Body, ContextUse, Field as Emitted, FieldValue, Names, Save, Statement, StatementKind},
     kernel::btf::Int,
     output::Hook,
@@ -19,8 +19,8 @@ const MAX_BODIES: usize = 250;
 impl Function {
     /// They are the same; or, where the names of places are told, but for those.
     pub(crate) fn same(&self, other: &Function, told: bool) -> bool {
-        let Function { probe, half, syscall, task, nesting, body } = self;
-        (probe, half, syscall, task, nesting) == (&other.probe, &other.half, &other.syscall, &other.task, &other.nesting)
+        let Function { probe, half, syscall, whose, nesting, body } = self;
+        (probe, half, syscall, whose, nesting) == (&other.probe, &other.half, &other.syscall, &other.whose, &other.nesting)
             && (told || body.names == other.body.names)
             && body.same_but_names(&other.body)
     }
@@ -51,8 +51,7 @@ pub(crate) struct Function {
     pub(crate) half: Half,
     /// It serves system calls and must tell native ones from those of other ABIs.
     pub(crate) syscall: bool,
-    /// The running task is the one that is traced, and must be in scope.
-    pub(crate) task: bool,
+    pub(crate) whose: Whose,
     /// Of a span whose targets can be within each other: what says which of them this is, the second part of its key.
     pub(crate) nesting: Nesting,
     pub(crate) body: Body,
@@ -134,7 +133,7 @@ impl Plan {
             probe,
             half,
             syscall: site.syscall.is_some(),
-            task: site.task,
+            whose: site.whose,
             nesting,
             body,
         };
@@ -164,8 +163,8 @@ impl Plan {
         let saved = Body { saves: body.saves.clone(), key: body.key.clone(), entry: body.entry, ..Body::default() };
         self.route(entry, body.entry, function(entry, Half::Entry, nesting, saved))?;
         // What another key joins ends wherever it ends: whose it is was asked where it began.
-        let task = target.site.task && body.key.is_none();
-        self.route(&target.site, body.here, Function { task, ..function(&target.site, Half::Exit, nesting, body) })
+        let whose = if body.key.is_none() { target.site.whose } else { Whose::Nobody };
+        self.route(&target.site, body.here, Function { whose, ..function(&target.site, Half::Exit, nesting, body) })
     }
 
     /// `uses`: what the function reads of the context.

@@ -7,12 +7,14 @@ use std::{fmt::Write, fs, path::Path};
 use crate::{
     Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile,
     kernel::fixture::{self, FixtureKernel},
-    scope, syntax,
+    scope,
+    spec::Cgroup,
+    syntax,
 };
 
 const LINE: &str = "----\n";
 
-/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked`, `kernel VERSION`, and a body,
+/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked|limits`, `kernel VERSION`, and a body,
 /// which is all that follows `body` up to the next `probe`.
 fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
     let mut specs: Vec<ProbeSpec> = Vec::new();
@@ -28,6 +30,10 @@ fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
             }
             ("option", _) if rest == "no-gate" => options.gate = None,
             ("option", _) if rest == "marked" => options.scope = Scope::Marked,
+            ("option", _) if rest == "limits" => {
+                options.uid = Some(1000);
+                options.cgroup = Some(Cgroup { id: 42, level: 2 });
+            }
             (_, Some(spec)) if body => {
                 spec.body.push('\n');
                 spec.body.push_str(line);

@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::process::Command;
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 
 use portcullis::kernel::Mechanism;
-use portcullis_ebpf::{Kernel as _, Options, attach};
+use portcullis_ebpf::{Kernel as _, Options, attach, spec::Cgroup};
 use portcullis_tests::{
     kernel::{self, Told, Traced, Workloads, probe},
     lock, workload,
@@ -190,6 +190,68 @@ fn memory_of_the_kernel() {
     assert!((10..2000).contains(&traced.probes[0].hits), "{:?}", traced.probes[0]);
 }
 
+/// Each thread and each open file of a process once, whether others are in scope or not; never the host's own.
+#[test]
+fn what_there_is() {
+    let Some(_lock) = lock() else { return };
+    if !kernel::running().features().iter {
+        return;
+    }
+    let (mut workload, _) = Told::start(&["holds", "20", "5"]);
+    let mut check = |options: Options, attach: &str, when: Option<&str>, body: &str| {
+        let traced = kernel::trace_running(&[probe("probe", attach, when, body)], &options, &mut workload, 1);
+        assert_eq!(traced.report.check(), [], "{attach}");
+        assert_eq!(traced.probes[0].hits_closed, 0, "{attach}");
+        let rows: Vec<String> = traced.rows.into_iter().map(|(_, fields)| fields.join(" ")).collect();
+        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "{attach}: some came twice");
+        (traced.probes[0].hits, rows, workload.pid())
+    };
+    let (hits, rows, pid) = check(kernel::options(), "iter:task", None, "emit threads { pid, tid, comm, uid, ppid }");
+    assert_eq!((hits, rows.len()), (6, 6));
+    let (me, uid) = (std::process::id(), rustix::process::getuid().as_raw());
+    assert!(rows.contains(&format!("pid={pid} tid={pid} comm=\"workload\" uid={uid} ppid={me}")), "{rows:?}");
+    assert!(rows.iter().all(|row| row.starts_with(&format!("pid={pid} "))), "{rows:?}");
+    let (_, rows, _) = check(Options::default(), "iter:task", None, "emit threads { pid, tid }");
+    let of = |pid: u32| rows.iter().filter(|row| row.starts_with(&format!("pid={pid} "))).count();
+    assert_eq!((of(pid), of(me)), (6, 0));
+    assert!(rows.len() > 6);
+
+    let zero = Some("str(args.file->f_path.dentry->d_name.name) == \"zero\"");
+    let body = "emit files { pid, fd: args.fd, same: curtask == ctx->task }";
+    for options in [kernel::options(), Options::default()] {
+        let (_, rows, pid) = check(options, "iter:task_file", zero, body);
+        let of_workload = rows.iter().filter(|row| row.starts_with(&format!("pid={pid} ")) && row.ends_with(" same=1"));
+        assert_eq!(of_workload.count(), 20, "{rows:?}");
+    }
+
+    // The limits of a run are held against the task, and not against the host.
+    let mut hits = |options: Options| check(options, "iter:task", None, "emit threads { tid }").0;
+    let of_user = |uid| Options { uid: Some(uid), ..kernel::options() };
+    assert_eq!([hits(of_user(uid)), hits(of_user(uid + 1))], [6, 0]);
+    for group in groups() {
+        let of_group = |id| Options { cgroup: Some(Cgroup { id, ..group }), ..kernel::options() };
+        assert_eq!([hits(of_group(group.id)), hits(of_group(group.id + 1_000_000))], [6, 0], "{group:?}");
+    }
+    let below = |group: &Cgroup| Options { cgroup: Some(Cgroup { level: group.level + 1, ..*group }), ..kernel::options() };
+    assert!(groups().last().is_none_or(|own| hits(below(own)) == 0));
+}
+
+/// The control group of this process and those above it, from the root on; none where the unified hierarchy is not mounted.
+fn groups() -> Vec<Cgroup> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let (mounts, own) = (read("/proc/self/mounts"), read("/proc/self/cgroup"));
+    let root = mounts.lines().find_map(|line| line.split(' ').nth(1).filter(|_| line.split(' ').nth(2) == Some("cgroup2")));
+    let (Some(root), Some(own)) = (root, own.lines().find_map(|line| line.strip_prefix("0::/"))) else { return Vec::new() };
+    let mut path = PathBuf::from(root);
+    let below = own.split('/').filter(|name| !name.is_empty());
+    let paths = std::iter::once(path.clone()).chain(below.map(|name| {
+        path.push(name);
+        path.clone()
+    }));
+    let group = |(level, path): (u32, PathBuf)| Some(Cgroup { id: fs::metadata(path).ok()?.ino(), level });
+    (0..).zip(paths).map_while(group).collect()
+}
+
 /// Functions of the kernel, by each way that it has.
 #[test]
 fn functions_of_the_kernel() {
@@ -345,6 +407,7 @@ fn lists() {
         ("span:kfunc:noop_f*", features.fentry),
         ("hardware:*", features.hardware),
         ("watchpoint:*", features.watchpoint),
+        ("iter:*", features.iter),
     ] {
         assert_eq!(attach::list(pattern, &kernel).is_ok_and(|found| !found.is_empty()), there, "{pattern}");
     }

@@ -7,6 +7,7 @@ mod event;
 mod fentry;
 mod function;
 pub mod glob;
+mod iter;
 mod kprobe;
 mod moment;
 mod rawtracepoint;
@@ -21,6 +22,7 @@ mod watchpoint;
 use std::ops::Range;
 
 pub(crate) use arguments::{Address, Argument, ArgumentValue, Place, Space};
+pub(crate) use iter::Iterated;
 
 use crate::{
     diagnostic::suggest,
@@ -54,7 +56,7 @@ pub(crate) trait Kind: Sync {
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError>;
 }
 
-const KINDS: [&dyn Kind; 21] = [
+const KINDS: [&dyn Kind; 22] = [
     &tracepoint::Tracepoint,
     &rawtracepoint::RawTracepoint,
     &syscall::SyscallSpan,
@@ -70,6 +72,7 @@ const KINDS: [&dyn Kind; 21] = [
     &event::Software,
     &event::Hardware,
     &watchpoint::Watchpoint,
+    &iter::Iter,
     &moment::Begin,
     &moment::End,
     &span::KprobeSpan,
@@ -119,6 +122,17 @@ pub(crate) enum ContextKind {
     Nothing,
 }
 
+/// Whose hit it is: the process of that task must be in scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    /// Nobody's: it is one in any case.
+    Nobody,
+    /// The running task is the one that is traced.
+    Running,
+    /// An iterator is at a task, and what runs is the host.
+    Iterated(Iterated),
+}
+
 /// A place where a probe half runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -130,8 +144,7 @@ pub(crate) struct Site {
     /// The hook serves all system calls; this half wants one.
     pub(crate) syscall: Option<u32>,
     pub(crate) context: ContextKind,
-    /// The running task is the one that is traced: its process must be in scope.
-    pub(crate) task: bool,
+    pub(crate) whose: Whose,
     /// What `func` says: a function's name; empty where none is traced.
     pub(crate) function: String,
     pub(crate) arguments: Vec<Argument>,
@@ -150,7 +163,7 @@ impl Site {
             multi: false,
             syscall: None,
             context,
-            task: true,
+            whose: Whose::Running,
             function: function.to_owned(),
             arguments: Vec::new(),
             positional: Vec::new(),
@@ -478,7 +491,7 @@ mod tests {
     fn lacking_altogether() {
         let mut kernel = FixtureKernel::new();
         (kernel.features.uprobe, kernel.features.hardware, kernel.features.moments) = (false, false, false);
-        kernel.features.watchpoint = false;
+        (kernel.features.watchpoint, kernel.features.iter) = (false, false);
         for text in [
             "uprobe:libc:malloc",
             "ur:libc:malloc",
@@ -488,6 +501,7 @@ mod tests {
             "begin",
             "END",
             "watchpoint:jiffies_64:8:w",
+            "iter:task",
         ] {
             assert!(expand(text, &kernel, Scope::System).unwrap_err().missing, "{text}");
             assert!(list(text, &kernel).is_err(), "{text}");

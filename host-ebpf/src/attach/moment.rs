@@ -1,6 +1,6 @@
 //! `begin` and `end`: the host runs these itself, once, directly after the opening and directly before the close.
 
-use super::{AttachError, ContextKind, Kind, Listed, Site, Target};
+use super::{AttachError, ContextKind, Kind, Listed, Site, Target, Whose};
 use crate::{
     kernel::{Kernel, SourceError},
     output::{Hook, Moment},
@@ -63,6 +63,6 @@ fn target(kind: &str, moment: Moment, rest: &str) -> Result<Vec<Target>, AttachE
         return Err(AttachError::wrong(0..rest.len(), format!("`{kind}` has nothing behind it")).help(format!("just `{kind}`")));
     }
     // The host's own task is what runs.
-    let site = Site { task: false, ..Site::new(Hook::Host(moment), ContextKind::Nothing, "") };
+    let site = Site { whose: Whose::Nobody, ..Site::new(Hook::Host(moment), ContextKind::Nothing, "") };
     Ok(vec![Target { point: kind.to_owned(), site, entry: None, key: None }])
 }

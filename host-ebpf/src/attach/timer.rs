@@ -1,6 +1,6 @@
 //! `profile:hz:N` on every CPU, and `interval:s:N` on one: perf events that count time.
 
-use super::{AttachError, ContextKind, Kind, Listed, Site, Target, number};
+use super::{AttachError, ContextKind, Kind, Listed, Site, Target, Whose, number};
 use crate::{
     kernel::{Kernel, SourceError},
     output::Hook,
@@ -79,7 +79,8 @@ fn target(kind: &str, rest: &str, every_cpu: bool) -> Result<Target, AttachError
     // By time alone, also where a rate is given: that the kernel would turn into a time as well.
     let hook = Hook::PerfEvent { kind: SOFTWARE, config: CPU_CLOCK, period: ns, frequency: false, every_cpu };
     // Whatever runs when an interval is over is not what is traced; a profile asks what runs.
-    let site = Site { task: every_cpu, ..Site::new(hook, ContextKind::Registers, "") };
+    let whose = if every_cpu { Whose::Running } else { Whose::Nobody };
+    let site = Site { whose, ..Site::new(hook, ContextKind::Registers, "") };
     Ok(Target { point: format!("{kind}:{unit}:{n}"), site, entry: None, key: None })
 }
 

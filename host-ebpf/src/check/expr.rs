@@ -26,7 +26,7 @@ const ELSEWHERE: [(&str, &str); 4] = [
     ("username", "`uid` is the user's number; the plugin may know its name"),
     ("cpid", "a run with a command sees the command and its children alone"),
     ("has_cpid", "a run with a command sees the command and its children alone"),
-    ("ctx", "there are no iterators"),
+    ("ctx", "iterators have it, as in `iter:task { print(ctx->task->comm); }`; elsewhere arguments are `args.NAME`"),
 ];
 
 impl Checker<'_> {
@@ -126,6 +126,9 @@ impl Checker<'_> {
     }
 
     pub(super) fn builtin(&mut self, name: &str, span: &Range<usize>, half: Half) -> Result<Typed> {
+        if let Some(fact) = self.iterated_fact(name, span) {
+            return fact;
+        }
         if let Some(builtin) = BUILTINS.iter().find(|b| b.name == name) {
             if builtin.only == Only::Span && (self.target.entry.is_none() || half == Half::Entry) {
                 if half == Half::Entry {
@@ -364,7 +367,7 @@ impl Checker<'_> {
         })
     }
 
-    fn args(&mut self, member: &Ident, span: &Range<usize>, half: Half) -> Result<Typed> {
+    pub(super) fn args(&mut self, member: &Ident, span: &Range<usize>, half: Half) -> Result<Typed> {
         let site = self.site(half);
         let Some(argument) = site.arguments.iter().find(|a| a.name == member.name).cloned() else {
             let message = format!("no argument `{}` at {}", member.name, self.here(half));

@@ -553,6 +553,14 @@ impl Checker<'_> {
             let message = format!("{} has no call stack", self.here(half));
             return Err(self.error_help(span, message, "the host runs it itself, once"));
         }
+        if self.iterated().is_some() {
+            let message = format!("{} has no call stacks", self.here(half));
+            return Err(self.error_help(
+                span,
+                message,
+                "the body runs in the host, and not where the task is that it is told of",
+            ));
+        }
         let depth = match depth {
             None => MAX_FRAMES,
             Some(depth) => self.constant(depth, "the number of frames", MAX_FRAMES, half)?,

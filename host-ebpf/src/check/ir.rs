@@ -413,6 +413,8 @@ impl Hash for Source {
 /// A probe at one target, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Body {
+    /// Of an iterator whose run is limited to a user or a control group: whether its task is within.
+    pub(crate) limits: Option<Value>,
     pub(crate) when: Option<(Value, Source)>,
     pub(crate) statements: Vec<Statement>,
     /// Its variables: the text that each holds at most, 0 for an integer.
@@ -434,9 +436,9 @@ pub(crate) struct Body {
 impl Body {
     /// They are the same but for their names.
     pub(crate) fn same_but_names(&self, other: &Body) -> bool {
-        let Body { when, statements, variables, saves, key, names: _, entry, here, paths } = self;
+        let Body { limits, when, statements, variables, saves, key, names: _, entry, here, paths } = self;
         (when, statements, variables, saves) == (&other.when, &other.statements, &other.variables, &other.saves)
-            && (key, entry, here, paths) == (&other.key, &other.entry, &other.here, &other.paths)
+            && (limits, key, entry, here, paths) == (&other.limits, &other.key, &other.entry, &other.here, &other.paths)
     }
 }
 

@@ -84,6 +84,9 @@ impl Checker<'_> {
 
     pub(super) fn arrow(&mut self, base: &Expr, member: &Ident, half: Half) -> Result<Typed> {
         let span = base.span.start..member.span.end;
+        if self.is_context(base, half) {
+            return self.args(member, &span, half);
+        }
         match self.expr(base, half)? {
             Typed::Int(value, typ) => {
                 let object = self.target_of(value, &typ, &base.span, FIELD)?;
@@ -416,13 +419,14 @@ impl Checker<'_> {
         }
     }
 
-    /// The running task.
+    /// The running task, or the one that an iterator is at.
     pub(super) fn current_task(&self) -> Typed {
+        let task = self.iterated().map_or(Value::Helper(Helper::CurrentTask), |at| Value::Pointer(Place::Slot(at.task)));
         let to = self.types().find_type("struct task_struct").map(|t| Pointee { id: t.base, levels: 0 });
-        Typed::Int(Value::Helper(Helper::CurrentTask), IntType::pointer(Space::Kernel, to, "struct task_struct *"))
+        Typed::Int(task, IntType::pointer(Space::Kernel, to, "struct task_struct *"))
     }
 
-    /// A member of the running task, by a path through pointers. These facts of a task are its identity and need no grant.
+    /// A member of that task, by a path through pointers. These facts of a task are its identity and need no grant.
     pub(super) fn task_member(&mut self, path: &[&str], span: &Range<usize>) -> Result<Typed> {
         let reads = self.reads.len();
         let mut at = self.current_task();

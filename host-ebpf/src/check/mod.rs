@@ -8,6 +8,7 @@
 //! | `builtins`, `functions` | names and calls |
 //! | `path` | the paths of files |
 //! | `bytes` | bytes that are compared, addresses of the internet |
+//! | `iterated` | what names mean in an iterator |
 //! | `access` | maps in expressions and statements |
 //! | `maps` | what all probes together say of each map |
 //! | `types`, `ir` | types, typed trees |
@@ -19,6 +20,7 @@ mod expr;
 mod fold;
 mod functions;
 pub(crate) mod ir;
+pub(crate) mod iterated;
 pub(crate) mod maps;
 mod memory;
 mod path;
@@ -75,6 +77,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 pub(crate) struct Parsed<'a> {
     pub(crate) when: Option<&'a Expr>,
     pub(crate) body: &'a [Statement],
+    /// What is asked of the task that an iterator is at.
+    pub(crate) limits: Option<&'a Expr>,
     /// Which of the probe's attach points has the target.
     pub(crate) attach: usize,
 }
@@ -137,6 +141,11 @@ fn check_once(
         loops: 0,
     };
     let mut body = Body::default();
+    if let Some(limits) = parsed.limits.filter(|_| checker.iterated().is_some()) {
+        body.limits = Some(checker.condition(limits, Half::Here)?);
+        // The run asks, and not the plugin.
+        checker.reads.clear();
+    }
     if let Some(when) = parsed.when {
         let value = checker.condition(when, Half::Here)?;
         body.when = Some((value, Source(format!("when {}", checker.text(&when.span)))));

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, Width},
+    attach::{Iterated, Whose},
     check::ir::{Save, text_room},
     counters::{Counter, StreamCounter},
     kernel::syscalls::TS_COMPAT,
@@ -40,7 +41,7 @@ pub(super) struct Generator<'a> {
     pub(super) scratch: i16,
     /// The number of the place, where the function is told it.
     pub(super) cookie: i16,
-    /// What `bpf_get_current_pid_tgid` returned: process id above, thread id below.
+    /// What `bpf_get_current_pid_tgid` returned, or would of the task that an iterator is at: process id above, thread id below.
     pub(super) pid_tgid: i16,
     /// The variables.
     variables: Vec<i16>,
@@ -119,12 +120,16 @@ impl<'a> Generator<'a> {
         if self.function.syscall {
             self.native_abi();
         }
-        self.asm.call(BPF_FUNC_get_current_pid_tgid);
+        match self.function.whose {
+            Whose::Iterated(at) => self.iterated(at),
+            Whose::Running | Whose::Nobody => self.asm.call(BPF_FUNC_get_current_pid_tgid),
+        }
         self.asm.store(Width::W8, FP, self.pid_tgid, R0);
-        if self.function.task {
+        if self.function.whose != Whose::Nobody {
             self.scope();
         }
         self.find_counters();
+        self.limits();
         self.gate();
         match self.function.half {
             Half::Entry => self.span_entry(),
@@ -179,6 +184,18 @@ impl<'a> Generator<'a> {
         self.release(4);
     }
 
+    /// r0: of the task that an iterator is at what `bpf_get_current_pid_tgid` returns of the one that runs. Leaves behind the last one.
+    fn iterated(&mut self, at: Iterated) {
+        self.asm.load(Width::W8, R1, R6, 8 * at.object as i16);
+        self.asm.jump_if_imm(Cond::Eq, R1, 0, self.out);
+        self.asm.load(Width::W8, R1, R6, 8 * at.task as i16);
+        self.asm.jump_if_imm(Cond::Eq, R1, 0, self.out);
+        self.asm.load(Width::W4, R0, R1, at.tgid as i16);
+        self.asm.load(Width::W4, R2, R1, at.pid as i16);
+        self.asm.alu_imm(Alu::Lsh, R0, 32);
+        self.asm.alu(Alu::Or, R0, R2);
+    }
+
     /// Leaves for tasks out of scope and for the host's own: process, user, control group. In r0 is what `bpf_get_current_pid_tgid` returned.
     fn scope(&mut self) {
         self.asm.alu_imm(Alu::Rsh, R0, 32);
@@ -197,6 +214,10 @@ impl<'a> Generator<'a> {
                 self.asm.jump_if_imm(Cond::Ne, R1, i32::from(processes::IN_SCOPE), self.out);
             }
         }
+        if matches!(self.function.whose, Whose::Iterated(_)) {
+            // Helpers tell of the task that runs: see `limits`.
+            return;
+        }
         if let Some(uid) = self.context.options.uid {
             self.asm.call(BPF_FUNC_get_current_uid_gid);
             self.asm.zero_extend_32(R0);
@@ -209,6 +230,14 @@ impl<'a> Generator<'a> {
             self.asm.call(BPF_FUNC_get_current_ancestor_cgroup_id);
             self.asm.set(R1, cgroup.id);
             self.asm.jump_if(Cond::Ne, R0, R1, self.out);
+        }
+    }
+
+    /// Leaves for tasks of other users and control groups that an iterator is at.
+    fn limits(&mut self) {
+        let function = self.function;
+        if let Some(limits) = &function.body.limits {
+            self.branch(limits, false, self.out);
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Features {
     pub uprobe_session: bool,
     /// Debug registers for perf events: CONFIG_HAVE_HW_BREAKPOINT.
     pub watchpoint: bool,
+    /// BPF_TRACE_ITER: what there is of something. Since Linux 5.8.
+    pub iter: bool,
     /// BPF_PROG_TEST_RUN of programs of raw tracepoints: `begin` and `end`. Since Linux 5.10.
     pub moments: bool,
 }
@@ -53,6 +55,7 @@ impl Features {
         uprobe_session: true,
         hardware: true,
         watchpoint: true,
+        iter: true,
         moments: true,
     };
 

@@ -44,6 +44,7 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0).map_err(privilege)),
         // To try one would take the kernel 10 ms.
         watchpoint: pmu::find("breakpoint").is_ok_and(|found| found.is_some()),
+        iter: iter(btf),
         moments: moments(),
     }
 }
@@ -66,6 +67,14 @@ fn uprobe_multi(ends: Ends, program: &[bpf_insn]) -> bool {
         let place = UserPlace { offset: 0, semaphore: 0, cookie: 0 };
         sys::link_uprobe_multi(program.as_fd(), ends, c"/", &[place]).is_err_and(|error| error.errno == Errno::BADF)
     })
+}
+
+/// An iterator is made, and nothing is iterated.
+fn iter(btf: &Btf) -> bool {
+    let Some(id) = btf.function("bpf_iter_task") else { return false };
+    let program =
+        load(bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_ITER as u32), id.number(), &RETURN_0);
+    possible(program.and_then(|program| sys::link_create_iter(program.as_fd())))
 }
 
 /// Whether the host can run a program itself.

@@ -151,6 +151,11 @@ pub fn load<'m>(
             let attach = if *returns { bpf_attach_type::BPF_TRACE_FEXIT } else { bpf_attach_type::BPF_TRACE_FENTRY };
             (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(attach as u32), id)
         }
+        Hook::Iter { name } => {
+            let function = format!("bpf_iter_{name}");
+            let id = kernel.btf().function(&function).ok_or(LoadError::NoFunction(function))?.number();
+            (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_ITER as u32), id)
+        }
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
         Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
         Hook::KprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::kprobe_multi(*ends)), 0),

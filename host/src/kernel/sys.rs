@@ -167,6 +167,21 @@ pub(crate) fn link_uprobe_multi(program: BorrowedFd<'_>, ends: Ends, path: &CStr
     bpf_fd("bpf(BPF_LINK_CREATE)", bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
+/// BPF_LINK_CREATE of an iterator's program, for all that there is of what it iterates. Since Linux 5.8.
+pub(crate) fn link_create_iter(program: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = descriptor(program);
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    bpf_fd("bpf(BPF_LINK_CREATE)", bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// BPF_ITER_CREATE: one pass of an iterator, whose program runs while the descriptor is read. Since Linux 5.8.
+pub(crate) fn iter_create(link: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.iter_create.link_fd = descriptor(link);
+    bpf_fd("bpf(BPF_ITER_CREATE)", bpf_cmd::BPF_ITER_CREATE, &mut attr)
+}
+
 /// BPF_PROG_TEST_RUN of a raw tracepoint's program, on this CPU and without arguments. Since Linux 5.10.
 pub(crate) fn prog_test_run(program: BorrowedFd<'_>) -> Result<()> {
     let mut attr = empty();

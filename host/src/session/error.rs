@@ -119,6 +119,7 @@ pub(super) fn point(hook: &Hook) -> String {
         }
         Hook::PerfEvent { kind, config, .. } => format!("perf event {kind}:{config}"),
         Hook::Breakpoint { address, length, .. } => format!("watchpoint:{address:#x}:{length}"),
+        Hook::Iter { name } => format!("iter:{name}"),
         Hook::Host(Moment::Begin) => "begin".to_owned(),
         Hook::Host(Moment::End) => "end".to_owned(),
     }

@@ -95,7 +95,7 @@ impl Open {
             attach::detach(self.parts.take_links());
             None
         };
-        self.parts.plugins.iter().for_each(PluginParts::stop);
+        self.parts.plugins.iter_mut().for_each(PluginParts::stop);
         let quiesced = self.parts.grace.wait();
         let end = closed.map_or_else(clock::now, |interval| interval.latest);
         Closed::new(self.parts, self.attached, self.opened, closed, quiesced, end)

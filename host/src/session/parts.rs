@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     sync::Arc,
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use aya::maps::MapData;
@@ -16,12 +17,15 @@ use crate::{
     contract::{Interval, ProbeCounts, StreamCounts},
     kernel::{
         Counters, Gate, Grace, LoadError, MapError, PluginMaps, Processes, Ring, RunningKernel, SysError,
-        attach::{self, AttachError, Link},
+        attach::{self, AttachError, Link, Pass},
         elements, map, processes,
         program::{self, LoadedProgram},
         spans::Spans,
     },
 };
+
+/// How long what follows the opening, the release of a command among it, waits for iterators that have much to go through.
+const PASSES: Duration = Duration::from_secs(1);
 
 /// What a session owns. Fields are dropped in this order: links before what their programs use, the tracker's last.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) struct Closing {
 pub(super) struct Installed {
     /// Before the program: dropped first.
     pub(super) link: Option<Link>,
+    /// Of an iterator, what begins with the opening.
+    pub(super) pass: Option<Pass>,
     pub(super) loaded: LoadedProgram,
     pub(super) program: Program,
     /// How often it should have run, and the kernel did not let the host run it.
@@ -72,11 +78,13 @@ pub(super) struct Installed {
 
 impl Installed {
     fn new(loaded: LoadedProgram, program: Program) -> Installed {
-        Installed { link: None, loaded, program, skipped: 0 }
+        Installed { link: None, pass: None, loaded, program, skipped: 0 }
     }
 
     pub(super) fn attach(&mut self, kernel: &RunningKernel) -> Result<(), AttachError> {
-        self.link = Some(attach::attach(&self.program.hook, self.loaded.as_fd(), kernel)?);
+        let link = attach::attach(&self.program.hook, self.loaded.as_fd(), kernel)?;
+        self.pass = matches!(self.program.hook, Hook::Iter { .. }).then(|| Pass::new(&link)).transpose()?;
+        self.link = Some(link);
         Ok(())
     }
 }
@@ -128,17 +136,26 @@ impl Parts {
         })
     }
 
-    /// What begins with the opening, after it: first the programs for that moment run, then time and events are counted.
+    /// What begins with the opening, after it: first the programs for that moment run, then time and events are counted, and iterators
+    /// go through what there is, on which this waits no longer than [`PASSES`].
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         for plugin in &self.plugins {
             for program in plugin.programs.iter().filter(|p| p.program.hook == Hook::Host(Moment::Begin)) {
                 program.loaded.run().map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
             }
         }
-        for plugin in &self.plugins {
-            for program in &plugin.programs {
+        for plugin in &mut self.plugins {
+            for program in &mut plugin.programs {
                 let started = program.link.as_ref().map_or(Ok(()), Link::start);
+                let started = started.and_then(|()| program.pass.as_mut().map_or(Ok(()), Pass::start));
                 started.map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
+            }
+        }
+        let until = Instant::now() + PASSES;
+        for plugin in &mut self.plugins {
+            for program in &mut plugin.programs {
+                let passed = program.pass.as_mut().map_or(Ok(()), |pass| pass.wait(until));
+                passed.map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
             }
         }
         Ok(())
@@ -207,11 +224,12 @@ impl PluginParts {
         }
     }
 
-    /// Time and events need not be counted behind the close.
-    pub(super) fn stop(&self) {
-        for link in self.programs.iter().filter_map(|program| program.link.as_ref()) {
+    /// Time and events need not be counted behind the close, and iterators are at their end.
+    pub(super) fn stop(&mut self) {
+        for program in &mut self.programs {
             // Where it goes on, its programs see that the gate is closed.
-            let _ = link.stop();
+            let _ = program.link.as_ref().map(Link::stop);
+            program.skipped += u64::from(program.pass.as_mut().is_some_and(|pass| pass.stop().is_err()));
         }
     }
 

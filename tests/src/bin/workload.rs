@@ -40,6 +40,7 @@ workload markers COUNT            a USDT probe `workload:marker` with the argume
                                   it has to be attached to
 workload spins MILLISECONDS       works for so long
 workload stores COUNT             says where a number of its own is, and then writes it COUNT times for each line of standard input
+workload holds FILES THREADS      has /dev/zero open FILES times and so many threads, as long as there are lines of standard input
 workload waits COUNT              sleeps COUNT times, and so gives the CPU away as often
 workload syncs COUNT              fsync(2) of a file in memory, COUNT times
 workload kills SIGNAL             kill(2) of itself, with a signal that does not end it
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
             }
         }
         ["stores", count] => stores(number(count)),
+        ["holds", files, threads] => holds(number(files), number(threads)),
         ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
         ["syncs", count] => syncs(number(count)),
         ["kills", signal] => kill_self(number(signal) as i32),
@@ -242,6 +244,23 @@ fn stores(count: u64) {
     for _ in std::io::stdin().lines() {
         (0..count).for_each(|n| NUMBER.store(n, Ordering::Relaxed));
         println!("stored");
+    }
+}
+
+fn holds(files: u64, threads: u64) {
+    let files: Vec<i32> = (0..files).map(|_| open("/dev/zero")).collect();
+    for _ in 0..threads {
+        thread::spawn(|| {
+            loop {
+                thread::park();
+            }
+        });
+    }
+    println!("ready");
+    std::io::stdin().lines().for_each(|_| println!("held"));
+    for file in files {
+        // SAFETY: the descriptor is ours and not used again.
+        unsafe { libc::close(file) };
     }
 }
 

@@ -1,6 +1,7 @@
 //! Attaching: one file for each mechanism.
 
 mod breakpoint;
+mod iter;
 mod kprobe;
 mod kprobe_multi;
 mod perf_event;
@@ -21,6 +22,8 @@ use portcullis_ebpf::{
     output::{KernelPlace, UserPlace},
 };
 use rustix::io::Errno;
+
+pub use iter::Pass;
 
 use super::{
     PRIVILEGE, closer,
@@ -153,6 +156,7 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
         Hook::Breakpoint { address, length, access } => {
             breakpoint::attach(*address, *length, *access, program, kernel.possible_cpus())
         }
+        Hook::Iter { .. } => iter::attach(program),
         // The host runs it: there is nothing to attach to.
         Hook::Host(_) => Ok(Link { fds: Vec::new(), slow: false, timed: false }),
     }
