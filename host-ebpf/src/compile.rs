@@ -322,7 +322,7 @@ fn map(map: MapRef, kind: MapKind, key_size: u32, value_size: u32, max_entries: 
 /// At most 15 bytes of what the kernel allows in names.
 pub(crate) fn program_name(hook: &Hook) -> String {
     let name: &str = match hook {
-        Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } | Hook::Iter { name } => name,
+        Hook::TpBtf { name } | Hook::PerfTracepoint { name, .. } | Hook::Iter { name } | Hook::Lsm { hook: name } => name,
         Hook::Kprobe { function, .. } | Hook::Fentry { function, .. } => function,
         Hook::KprobeMulti { places, .. } => places.first().map_or("", |place| &place.function),
         Hook::Uprobe { path, .. } | Hook::UprobeMulti { path, .. } => path.rsplit('/').next().unwrap_or_default(),

@@ -113,6 +113,12 @@ pub enum Hook {
         /// Where it returns: fexit.
         returns: bool,
     },
+    /// A hook of the kernel's security modules: BPF_PROG_TYPE_LSM with BPF_LSM_MAC, `attach_btf_id` the function `bpf_lsm_HOOK`. Since
+    /// Linux 5.7.
+    Lsm {
+        /// The hook: `file_open`.
+        hook: String,
+    },
     /// A place in a program or library through perf_event_open(2): BPF_PROG_TYPE_KPROBE, the context is the process's
     /// `struct pt_regs`.
     Uprobe {
@@ -233,6 +239,7 @@ impl Hook {
             Hook::Kprobe { returns: true, .. } => "kretprobe",
             Hook::Fentry { returns: false, .. } => "fentry",
             Hook::Fentry { returns: true, .. } => "fexit",
+            Hook::Lsm { .. } => "lsm",
             Hook::Uprobe { returns: false, .. } => "uprobe",
             Hook::Uprobe { returns: true, .. } => "uretprobe",
             Hook::KprobeMulti { ends: Ends::Entry, .. } => "kprobe.multi",

@@ -381,6 +381,27 @@ fn kernel_stacks() {
     }
 }
 
+/// Each time that a file is opened security modules are asked, and none of the workload's calls fails for it.
+#[test]
+fn security_hooks() {
+    let Some(_lock) = lock() else { return };
+    if !kernel::running().features().lsm {
+        return;
+    }
+    let specs = [
+        probe("open", "lsm:file_open", Some("str(args.file->f_path.dentry->d_name.name) == \"hostname\""), "emit opens { pid }"),
+        probe("any", "lsm:file_*", Some("func == \"file_open\""), "@hits[func] = count()"),
+    ];
+    let (before, open) = (["opens", "7", "/etc/hostname"], ["opens", "100", "/etc/hostname"]);
+    let traced = kernel::trace(&specs, &kernel::options(), Workloads { before: &[&before], open: &[&open] });
+    assert_eq!(traced.report.check(), []);
+    let [open, any] = traced.probes.as_slice() else { panic!("{:?}", traced.probes) };
+    assert_eq!((traced.rows.len(), open.completed), (100, 100), "{open:?}");
+    assert!(open.hits_closed >= 7, "{open:?}");
+    // The program itself and its libraries are opened, too: each of those is a hit of both.
+    assert_eq!((any.completed, any.hits > open.hits), (open.hits, true), "{any:?}");
+}
+
 /// Each kind lists what there is of it, or says what the machine lacks.
 #[test]
 fn lists() {
@@ -408,6 +429,7 @@ fn lists() {
         ("hardware:*", features.hardware),
         ("watchpoint:*", features.watchpoint),
         ("iter:*", features.iter),
+        ("lsm:file_*", features.lsm),
     ] {
         assert_eq!(attach::list(pattern, &kernel).is_ok_and(|found| !found.is_empty()), there, "{pattern}");
     }

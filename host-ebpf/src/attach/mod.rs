@@ -9,6 +9,7 @@ mod function;
 pub mod glob;
 mod iter;
 mod kprobe;
+mod lsm;
 mod moment;
 mod rawtracepoint;
 mod span;
@@ -56,7 +57,7 @@ pub(crate) trait Kind: Sync {
     fn list(&self, pattern: &str, kernel: &dyn Kernel) -> Result<Vec<Listed>, SourceError>;
 }
 
-const KINDS: [&dyn Kind; 22] = [
+const KINDS: [&dyn Kind; 23] = [
     &tracepoint::Tracepoint,
     &rawtracepoint::RawTracepoint,
     &syscall::SyscallSpan,
@@ -64,6 +65,7 @@ const KINDS: [&dyn Kind; 22] = [
     &kprobe::Kretprobe,
     &fentry::Fentry,
     &fentry::Fexit,
+    &lsm::Lsm,
     &uprobe::Uprobe,
     &uprobe::Uretprobe,
     &usdt::Usdt,
@@ -470,7 +472,7 @@ mod tests {
     fn lacking() {
         let check = |text: &str, kprobe: bool, fentry: bool, message: &str, help: Option<&str>| {
             let mut kernel = FixtureKernel::new();
-            (kernel.features.kprobe, kernel.features.fentry) = (kprobe, fentry);
+            (kernel.features.kprobe, kernel.features.fentry, kernel.features.lsm) = (kprobe, fentry, false);
             let error = expand(text, &kernel, Scope::System).unwrap_err();
             assert!(error.missing);
             assert_eq!((error.message.as_str(), error.help.as_deref()), (message, help), "{text}");
@@ -484,6 +486,12 @@ mod tests {
         check("fexit:vfs_read", true, false, trampolines, Some("`kretprobe:vfs_read` would do"));
         check("span:fentry:vfs_read", false, false, trampolines, None);
         check("kprobe:vfs_read", false, false, kprobes, None);
+        let boot = "boot it with `lsm=...,bpf`, the list in /sys/kernel/security/lsm and `bpf` behind it";
+        let lsm = "this kernel asks no BPF program at its security hooks: it lacks CONFIG_BPF_LSM or BPF trampolines, or was booted \
+                   without `bpf` in the list `lsm=` of its command line";
+        check("lsm:file_open", true, true, lsm, Some(&format!("`fentry:security_file_open` would do, or {boot}")));
+        check("lsm:file_*", true, false, lsm, Some(&format!("`kprobe:security_file_*` would do, or {boot}")));
+        check("lsm:file_open", false, false, lsm, Some(boot));
     }
 
     /// The same for kinds that nothing stands in for.

@@ -91,8 +91,10 @@ impl Place<'_> {
         if self.address.starts_with(|first: char| first.is_ascii_digit()) {
             return number(self.address).ok_or_else(|| AttachError::wrong(span, "this is no address").help("as in 0x7ffd0010"));
         }
-        let found = kernel.symbol_address(self.address).map_err(|e| AttachError::source(span.clone(), &e))?;
-        found.ok_or_else(|| AttachError::missing(span, format!("this kernel has no symbol `{}`", self.address)))
+        let found = kernel.symbol(self.address).map_err(|e| AttachError::source(span.clone(), &e))?;
+        found
+            .map(|symbol| symbol.start)
+            .ok_or_else(|| AttachError::missing(span, format!("this kernel has no symbol `{}`", self.address)))
     }
 
     /// What the point is called: a symbol by its name, which is the same at each boot.

@@ -15,6 +15,9 @@ pub struct Features {
     pub kprobe: bool,
     /// BPF_TRACE_FENTRY and BPF_TRACE_FEXIT. Since Linux 5.5, where the architecture and the configuration have trampolines.
     pub fentry: bool,
+    /// BPF programs are asked at the hooks of security modules. Since Linux 5.7, where the configuration has it, and the kernel was booted
+    /// with `bpf` among its modules.
+    pub lsm: bool,
     /// Places in programs and libraries: CONFIG_UPROBE_EVENTS.
     pub uprobe: bool,
     /// Counters of the processor, which virtual machines often lack.
@@ -47,6 +50,7 @@ impl Features {
         time_tai: true,
         kprobe: true,
         fentry: true,
+        lsm: true,
         uprobe: true,
         raw_tracepoint: true,
         kprobe_multi: true,

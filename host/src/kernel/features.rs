@@ -1,6 +1,9 @@
 //! What the running kernel can do: each is tried, none is told from a version.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya_obj::generated::{
     bpf_attach_type, bpf_func_id, bpf_func_id::BPF_FUNC_ktime_get_boot_ns, bpf_func_id::BPF_FUNC_ktime_get_tai_ns, bpf_insn,
@@ -19,12 +22,16 @@ use super::{
     sys::{self, Load},
 };
 
+/// The security modules in force, with commas (security/inode.c).
+const MODULES: &str = "/sys/kernel/security/lsm";
+
 /// A function that the kernel has for tests of trampolines (net/bpf/test_run.c), and others that most kernels have.
 pub(crate) const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_statx"];
 
 /// Tries everything. Without the privilege to try, a kernel counts as able: what is attempted then says why it fails.
 pub(super) fn try_all(btf: &Btf) -> Features {
     let session = btf.function("bpf_session_is_return").map(|function| asking(function.number()));
+    let fentry = fentry(btf);
     Features {
         atomic_fetch: loads(&exchange()),
         large_keys: possible(sys::create_hash(1024, 8)),
@@ -32,7 +39,9 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         time_tai: loads(&calling(BPF_FUNC_ktime_get_tai_ns)),
         // Programs for uprobes have the same type: what a kernel without kprobes lacks is their source of events.
         kprobe: pmu::find("kprobe").is_ok_and(|found| found.is_some()),
-        fentry: fentry(btf),
+        fentry,
+        // By the same trampolines.
+        lsm: fentry && lsm(btf),
         uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
         // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
         // Older than every kernel that has ring buffers.
@@ -115,6 +124,25 @@ fn fentry(btf: &Btf) -> bool {
     }
 }
 
+/// A kernel may take programs for the hooks of its security modules and ask none of them: one is put at a hook that this thread then
+/// passes.
+fn lsm(btf: &Btf) -> bool {
+    // Where it can be read it spares the trampoline on most systems.
+    if fs::read_to_string(MODULES).is_ok_and(|list| !list.trim().split(',').any(|module| module == "bpf")) {
+        return false;
+    }
+    let Some(id) = btf.function("bpf_lsm_task_getsid") else { return false };
+    let asked = || -> sys::Result<bool> {
+        let _stats = sys::enable_stats()?;
+        let program = load(bpf_prog_type::BPF_PROG_TYPE_LSM, Some(bpf_attach_type::BPF_LSM_MAC as u32), id.number(), &RETURN_0)?;
+        let _link = sys::raw_tracepoint_open(program.as_fd())?;
+        // Of which session it is, is of no interest.
+        let _ = rustix::process::getsid(Some(rustix::process::getpid()));
+        Ok(sys::program_info(program.as_fd())?.run_count > 0)
+    };
+    asked().unwrap_or_else(|error| error.errno == Errno::PERM && nothing().is_err())
+}
+
 /// `return 0` on no occasion.
 fn nothing() -> sys::Result<OwnedFd> {
     load(bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0, &RETURN_0)
@@ -131,7 +159,8 @@ const fn set_zero(register: u8) -> bpf_insn {
     insn(0xb7, register, 0, 0)
 }
 
-const RETURN_0: [bpf_insn; 2] = [set_zero(0), EXIT];
+/// `return 0`
+pub(super) const RETURN_0: [bpf_insn; 2] = [set_zero(0), EXIT];
 
 /// `function(); return 0`, of a function of the kernel's.
 fn asking(function: u32) -> [bpf_insn; 3] {
@@ -198,7 +227,7 @@ mod tests {
     #[test]
     fn this_kernel() {
         let Some(_lock) = crate::kernel::testing::lock() else { return };
-        let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
+        let Ok(bytes) = fs::read("/sys/kernel/btf/vmlinux") else { return };
         let btf = Btf::parse(bytes).unwrap();
         let before = crate::kernel::testing::kernel_objects();
         let start = std::time::Instant::now();

@@ -10,7 +10,7 @@ use portcullis_ebpf::{Hook, Kernel, MapRef, Program, kernel::Types};
 use rustix::io::Errno;
 
 use super::{
-    PRIVILEGE,
+    PRIVILEGE, features,
     sys::{self, Load, ProgramInfo, SysError},
 };
 
@@ -65,6 +65,14 @@ pub enum LoadError {
     /// The kernel does not describe the function.
     #[error("this kernel has no function `{0}` whose types it describes")]
     NoFunction(String),
+    /// The kernel lets no program there, whatever it does.
+    #[error("{error}: this kernel lets no program at the security hook `{hook}`; `fentry:security_{hook}` would do")]
+    NoHook {
+        /// The hook.
+        hook: String,
+        /// The call and why.
+        error: SysError,
+    },
     /// The types of a module could not be asked for.
     #[error("the types of the kernel module `{module}`: {reason}")]
     NoModule {
@@ -156,6 +164,11 @@ pub fn load<'m>(
             let id = kernel.btf().function(&function).ok_or(LoadError::NoFunction(function))?.number();
             (bpf_prog_type::BPF_PROG_TYPE_TRACING, Some(bpf_attach_type::BPF_TRACE_ITER as u32), id)
         }
+        Hook::Lsm { hook } => {
+            let function = format!("bpf_lsm_{hook}");
+            let id = kernel.btf().function(&function).ok_or(LoadError::NoFunction(function))?.number();
+            (bpf_prog_type::BPF_PROG_TYPE_LSM, Some(bpf_attach_type::BPF_LSM_MAC as u32), id)
+        }
         Hook::PerfTracepoint { .. } => (bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT, None, 0),
         Hook::Kprobe { .. } | Hook::Uprobe { .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, None, 0),
         Hook::KprobeMulti { ends, .. } => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, Some(sys::kprobe_multi(*ends)), 0),
@@ -177,6 +190,11 @@ pub fn load<'m>(
         }
         Errno::NOMEM => return Err(LoadError::Resources { error, way_out: "there is not enough memory" }),
         _ => {}
+    }
+    if let Hook::Lsm { hook } = &program.hook
+        && try_load(&Load { insns: &features::RETURN_0, ..load }, None).is_err()
+    {
+        return Err(LoadError::NoHook { hook: hook.clone(), error });
     }
     // Once more for the reason. A log costs the verifier much time, so the first attempt went without.
     let mut log = vec![0; LOG_SIZE];

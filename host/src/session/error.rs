@@ -104,6 +104,7 @@ pub(super) fn point(hook: &Hook) -> String {
             let module = module.as_ref().map(|module| format!("{module}:")).unwrap_or_default();
             format!("{kind}:{module}{function}")
         }
+        Hook::Lsm { hook } => format!("lsm:{hook}"),
         Hook::Uprobe { path, offset, returns, .. } => {
             format!("{}:{path}:{offset:#x}", if *returns { "uretprobe" } else { "uprobe" })
         }

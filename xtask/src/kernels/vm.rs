@@ -37,8 +37,10 @@ pub(crate) fn check(place: &Place, kernel: &Kernel, image: &Path) -> Result<Colu
     }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
     // A panic ends the machine, and so does an oops, before it is lost in what comes after. The kernel's test of its timer fails where
-    // this machine is busy.
-    let boot = format!("console=ttyS0 quiet no_timer_check panic=-1 oops=panic softlockup_panic=1 mitigations=off -- {LIST}");
+    // this machine is busy. Debian's kernels have BPF as a security module, and ask it if they are told to.
+    let boot = format!(
+        "console=ttyS0 quiet no_timer_check panic=-1 oops=panic softlockup_panic=1 mitigations=off lsm=landlock,bpf -- {LIST}"
+    );
     qemu.args(["-append", &boot]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(errors_to);
 
     let begin = Instant::now();

@@ -141,7 +141,7 @@ pub fn attach(hook: &Hook, program: BorrowedFd<'_>, kernel: &impl Kernel) -> Res
         Hook::TpBtf { .. } => tp_btf::attach(program),
         Hook::PerfTracepoint { category, name } => perf_tracepoint::attach(category, name, program, kernel),
         Hook::Kprobe { function, offset, returns } => kprobe::attach(function, *offset, *returns, program),
-        Hook::Fentry { .. } => tp_btf::attach_function(program),
+        Hook::Fentry { .. } | Hook::Lsm { .. } => tp_btf::attach_function(program),
         Hook::Uprobe { path, offset, returns, semaphore, pid } => {
             let place = uprobe::Place { path, offset: *offset, returns: *returns, semaphore: *semaphore, pid: *pid };
             uprobe::attach(&place, program)
