@@ -7,11 +7,11 @@ use aya_obj::generated::{
     BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ARSH, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_DW, BPF_END, BPF_EXIT,
     BPF_H, BPF_IMM, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JMP, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE,
     BPF_JSLT, BPF_K, BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL,
-    BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_TO_BE, BPF_TO_LE,
-    BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_PSEUDO_FUNC, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST, BPF_STX, BPF_SUB,
+    BPF_TO_BE, BPF_TO_LE, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
 };
 
-use crate::output::MapRef;
+use crate::{functions::Function, output::MapRef};
 
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,7 @@ enum Item {
     Jump(bpf_insn, Label),
     Call(Label),
     Map { dst: Reg, map: MapRef, value_offset: Option<u32> },
+    Function(Reg, Label),
     Imm64(Reg, u64),
 }
 
@@ -142,7 +143,7 @@ impl Item {
     /// How many instruction slots it takes.
     fn slots(&self) -> usize {
         match self {
-            Item::Map { .. } | Item::Imm64(..) => 2,
+            Item::Map { .. } | Item::Function(..) | Item::Imm64(..) => 2,
             _ => 1,
         }
     }
@@ -152,10 +153,12 @@ impl Item {
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     items: Vec<Item>,
-    /// For each label the item before which it stands, and whether anything jumps there.
+    /// For each label the item before which it stands, and whether anything jumps there, calls it or loads its address.
     labels: Vec<(Option<usize>, bool)>,
     /// Texts for the listing, each before an item.
     notes: Vec<(usize, String)>,
+    /// The functions, each by the item that it begins with.
+    functions: Vec<Function>,
     /// Control can be here.
     alive: bool,
 }
@@ -193,6 +196,13 @@ impl Assembler {
         self.labels[label.0].0 = Some(self.items.len());
         self.alive = true;
         self.notes.push((self.items.len(), format!("{name}:")));
+        self.functions.push(Function { start: self.items.len(), name: name.to_owned(), global: false });
+    }
+
+    /// The same of a function without arguments, which the verifier follows once, whoever calls it.
+    pub(crate) fn global_function(&mut self, label: Label, name: &str) {
+        self.function(label, name);
+        self.functions.iter_mut().last().into_iter().for_each(|function| function.global = true);
     }
 
     /// Puts a line of the source before what follows.
@@ -310,7 +320,10 @@ impl Assembler {
     }
 
     pub(crate) fn call_function(&mut self, function: Label) {
-        self.push(Item::Call(function));
+        if self.alive {
+            self.labels[function.0].1 = true;
+            self.push(Item::Call(function));
+        }
     }
 
     pub(crate) fn exit(&mut self) {
@@ -328,6 +341,19 @@ impl Assembler {
         self.push(Item::Map { dst, map, value_offset: Some(offset) });
     }
 
+    /// Loads the address of a function, for a helper that calls it. Since Linux 5.13.
+    pub(crate) fn function_address(&mut self, dst: Reg, function: Label) {
+        if self.alive {
+            self.labels[function.0].1 = true;
+            self.push(Item::Function(dst, function));
+        }
+    }
+
+    /// Whether something jumps there, calls it, or loads its address.
+    pub(crate) fn is_wanted(&self, label: Label) -> bool {
+        self.labels[label.0].1
+    }
+
     pub(crate) fn finish(self) -> Result<Assembled, TooLarge> {
         let mut starts = Vec::with_capacity(self.items.len() + 1);
         let mut slot = 0;
@@ -338,7 +364,7 @@ impl Assembler {
         starts.push(slot);
         // A label that was never placed is one that nothing alive jumps to.
         let target = |label: Label| self.labels[label.0].0.map_or(0, |item| starts[item]) as i64;
-        let mut out = Assembled { insns: Vec::with_capacity(slot), maps: Vec::new(), notes: Vec::new() };
+        let mut out = Assembled { insns: Vec::with_capacity(slot), maps: Vec::new(), notes: Vec::new(), functions: Vec::new() };
         for (item, &at) in self.items.iter().zip(&starts) {
             match item {
                 Item::Insn(i) => out.insns.push(*i),
@@ -358,11 +384,22 @@ impl Assembler {
                     out.insns.push(insn(BPF_LD | BPF_IMM | BPF_DW, *dst, pseudo as u8, 0, 0));
                     out.insns.push(insn(0, R0, 0, 0, value_offset.unwrap_or(0) as i32));
                 }
+                Item::Function(dst, label) => {
+                    // Counted as a call is.
+                    let distance = target(*label) - at as i64 - 1;
+                    let imm = i32::try_from(distance).map_err(|_| TooLarge(distance))?;
+                    out.insns.push(insn(BPF_LD | BPF_IMM | BPF_DW, *dst, BPF_PSEUDO_FUNC as u8, 0, imm));
+                    out.insns.push(insn(0, R0, 0, 0, 0));
+                }
                 Item::Imm64(dst, value) => {
                     out.insns.push(insn(BPF_LD | BPF_IMM | BPF_DW, *dst, 0, 0, *value as u32 as i32));
                     out.insns.push(insn(0, R0, 0, 0, (*value >> 32) as i32));
                 }
             }
+        }
+        if self.items.iter().any(|item| matches!(item, Item::Function(..))) {
+            let functions = self.functions.into_iter();
+            out.functions = functions.map(|function| Function { start: starts[function.start], ..function }).collect();
         }
         out.notes = self.notes.iter().map(|(item, text)| (starts[*item], text.clone())).collect();
         Ok(out)
@@ -375,4 +412,6 @@ pub(crate) struct Assembled {
     pub(crate) insns: Vec<bpf_insn>,
     pub(crate) maps: Vec<(usize, MapRef)>,
     pub(crate) notes: Vec<(usize, String)>,
+    /// The functions, if the address of one is loaded; else none.
+    pub(crate) functions: Vec<Function>,
 }

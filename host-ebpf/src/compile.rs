@@ -237,6 +237,10 @@ impl Unit {
                 let (probe, help) = match e {
                     GenerateError::Stack { probe, .. } => (probe, "use fewer variables and keep less from the entry"),
                     GenerateError::Scratch { probe, .. } => (probe, "keep fewer call stacks, or fewer frames: `kstack(16)`"),
+                    GenerateError::Functions(_) => {
+                        let probe = group.functions().next().map_or(0, |f| f.probe);
+                        (probe, "attach to fewer places, or count and clear fewer maps")
+                    }
                     GenerateError::TooLarge(_) => (group.functions().next().map_or(0, |f| f.probe), "make several probes of it"),
                 };
                 Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }
@@ -252,6 +256,7 @@ impl Unit {
                 insns: code.assembled.insns,
                 maps: code.assembled.maps,
                 notes: code.assembled.notes,
+                functions: code.assembled.functions,
             });
         }
         for (number, probe) in self.probes.iter_mut().enumerate() {

@@ -8,8 +8,8 @@ use std::{
 use aya_obj::generated::{
     BPF_ADD, BPF_ALU, BPF_ALU64, BPF_AND, BPF_ATOMIC, BPF_B, BPF_CALL, BPF_CMPXCHG, BPF_DIV, BPF_END, BPF_EXIT, BPF_H, BPF_JA,
     BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JLE, BPF_JLT, BPF_JNE, BPF_JSGE, BPF_JSGT, BPF_JSLE, BPF_JSLT, BPF_LD, BPF_LDX, BPF_LSH,
-    BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_VALUE, BPF_RSH, BPF_ST,
-    BPF_STX, BPF_SUB, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
+    BPF_MOD, BPF_MOV, BPF_MUL, BPF_NEG, BPF_OR, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_VALUE,
+    BPF_RSH, BPF_ST, BPF_STX, BPF_SUB, BPF_W, BPF_X, BPF_XCHG, BPF_XOR, bpf_func_id, bpf_insn,
 };
 
 use crate::output::{MapRef, Program};
@@ -62,12 +62,14 @@ fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &H
     };
     let memory = |base: &str| format!("*({size} *)({base} {:+})", i.off);
     let target = at as i64 + 1 + i64::from(i.off);
+    let function = || usize::try_from(at as i64 + 1 + i64::from(imm)).ok().and_then(|f| functions.get(&f)).unwrap_or(&"?");
     match code & 0x07 {
         BPF_LD => match map {
             Some(map) if u32::from(i.src_reg()) == BPF_PSEUDO_MAP_VALUE => {
                 format!("{dst} = &{map}[{}]", insns.get(1).map_or(0, |next| next.imm))
             }
             Some(map) => format!("{dst} = map {map}"),
+            None if u32::from(i.src_reg()) == BPF_PSEUDO_FUNC => format!("{dst} = function {}", function()),
             None => format!("{dst} = {:#x} ll", (insns.get(1).map_or(0, |next| next.imm) as u64) << 32 | u64::from(imm as u32)),
         },
         BPF_LDX => format!("{dst} = {}", memory(&src)),
@@ -105,10 +107,7 @@ fn disassemble(insns: &[bpf_insn], at: usize, map: Option<MapRef>, functions: &H
         }
         _ => match code & 0xf0 {
             BPF_EXIT => "exit".to_owned(),
-            BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_CALL => {
-                let function = at as i64 + 1 + i64::from(imm);
-                format!("call {}", usize::try_from(function).ok().and_then(|f| functions.get(&f)).unwrap_or(&"?"))
-            }
+            BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_CALL => format!("call {}", function()),
             BPF_CALL if u32::from(i.src_reg()) == BPF_PSEUDO_KFUNC_CALL => format!("call kernel {imm}"),
             BPF_CALL => format!("call {}", helper_name(imm)),
             BPF_JA => format!("goto {target}"),
@@ -139,6 +138,7 @@ fn helper_name(id: i32) -> String {
         f::BPF_FUNC_map_lookup_elem,
         f::BPF_FUNC_map_update_elem,
         f::BPF_FUNC_map_delete_elem,
+        f::BPF_FUNC_for_each_map_elem,
         f::BPF_FUNC_ktime_get_ns,
         f::BPF_FUNC_get_smp_processor_id,
         f::BPF_FUNC_get_current_pid_tgid,

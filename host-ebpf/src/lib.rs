@@ -23,6 +23,7 @@ mod compile;
 pub mod counters;
 pub mod diagnostic;
 mod disassemble;
+pub mod functions;
 pub mod gate;
 mod generate;
 mod group;

@@ -5,6 +5,7 @@ use aya_obj::generated::bpf_insn;
 use crate::{
     aggregate::Content,
     counters, disassemble,
+    functions::{self, Description, Function},
     needs::Needs,
     record::{Field, Slot, Stream},
 };
@@ -70,12 +71,19 @@ pub struct Program {
     pub maps: Vec<(usize, MapRef)>,
     /// Lines for the listing, each before the instruction of that position: the names of functions, and the source.
     pub notes: Vec<(usize, String)>,
+    /// Its functions, if a helper calls one of them; else none, and the kernel need not know.
+    pub functions: Vec<Function>,
 }
 
 impl Program {
     /// Source beside instructions.
     pub fn listing(&self) -> String {
         disassemble::listing(self)
+    }
+
+    /// What the kernel has to know of its functions; `None` for most programs.
+    pub fn describe_functions(&self) -> Option<Description> {
+        (!self.functions.is_empty()).then(|| functions::describe(&self.functions))
     }
 }
 

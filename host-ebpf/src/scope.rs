@@ -70,7 +70,15 @@ fn program(tracepoint: &str, tgid: u32, children: Children) -> Result<Program, T
     asm.exit();
     let code = asm.finish()?;
     let hook = Hook::TpBtf { name: tracepoint.to_owned() };
-    Ok(Program { name: program_name(&hook), hook, probes: Vec::new(), insns: code.insns, maps: code.maps, notes: code.notes })
+    Ok(Program {
+        name: program_name(&hook),
+        hook,
+        probes: Vec::new(),
+        insns: code.insns,
+        maps: code.maps,
+        notes: code.notes,
+        functions: code.functions,
+    })
 }
 
 /// `dst`: the address of the mark of the process in `pid`.

@@ -6,7 +6,10 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile,
-    kernel::fixture::{self, FixtureKernel},
+    kernel::{
+        Features,
+        fixture::{self, FixtureKernel},
+    },
     scope,
     spec::Cgroup,
     syntax,
@@ -239,6 +242,33 @@ fn reference_is_whole() {
             assert!(lines.iter().any(begins), "{name} has no example");
         }
     }
+}
+
+/// What a kernel lacks that a body names is said with the way out, and an optional probe goes without.
+#[test]
+fn lacking() {
+    let check = |features: Features, body: &str, message: &str, help: &str| {
+        let mut kernel = FixtureKernel::new();
+        kernel.features = features;
+        let attach = vec!["tracepoint:syscalls:sys_enter_read".into()];
+        let spec = ProbeSpec { name: "p".into(), attach, body: body.into(), ..ProbeSpec::default() };
+        let errors = compile(std::slice::from_ref(&spec), &kernel, &Options::default()).unwrap_err();
+        assert_eq!((errors[0].message.as_str(), errors[0].help.as_deref(), errors[0].missing), (message, Some(help), true));
+        let optional = compile(&[ProbeSpec { optional: true, ..spec }], &kernel, &Options::default()).unwrap();
+        assert_eq!(optional.missing[0].reason, message);
+    };
+    let without = Features { for_each_map: false, time_boot: false, ..Features::ALL };
+    let through = "this kernel's programs can't go through a map: that takes bpf_for_each_map_elem, of Linux 5.13";
+    check(without, "@m[pid] = 1; clear(@m)", through, "the plugin does it, by `clear` of its import `maps`");
+    check(without, "if len(@m) > 9 { return } @m[pid] = 1", through, "the plugin counts what it reads by its import `maps`");
+    let clock = "this kernel's programs can't ask that clock; it takes Linux 5.8";
+    check(without, "emit s { x: nsecs(boot) }", clock, "`nsecs` is CLOCK_MONOTONIC");
+    // A map without keys takes nothing of it.
+    let mut kernel = FixtureKernel::new();
+    kernel.features = without;
+    let attach = vec!["tracepoint:syscalls:sys_enter_read".into()];
+    let spec = ProbeSpec { name: "p".into(), attach, body: "@x = 1; clear(@x)".into(), ..ProbeSpec::default() };
+    assert!(compile(&[spec], &kernel, &Options::default()).is_ok());
 }
 
 /// The program that says which processes are in scope: what it has of a child is a mark of its parent, or none.

@@ -10,10 +10,9 @@ use super::{
 };
 use crate::{
     aggregate::{self, Content, SeriesOf},
-    diagnostic::suggest,
+    diagnostic::{Diagnostic, suggest},
     kernel::btf::Int,
     syntax::{
-        WHOLE_MAP, WHOLE_MAP_HELP,
         ast::{BinaryOp, Expr, ExprKind, Ident, MapAccess},
         last_name,
     },
@@ -195,7 +194,7 @@ impl Checker<'_> {
         if fits { Ok(()) } else { Err(self.other_value(index, map, "an integer", "text")) }
     }
 
-    fn other_value(&self, index: usize, map: &MapAccess, here: &str, elsewhere: &str) -> crate::Diagnostic {
+    fn other_value(&self, index: usize, map: &MapAccess, here: &str, elsewhere: &str) -> Diagnostic {
         let message = format!("`@{}` is {here} here and {elsewhere} elsewhere", map.name.name);
         let help = match &self.maps.all[index].valued {
             Some(first) => format!("probe \"{}\" has `{}`; all values of a map are of one type", first.probe, first.text),
@@ -339,22 +338,86 @@ impl Checker<'_> {
     pub(super) fn delete(&mut self, map: &MapAccess) -> Result<StatementKind> {
         let index = self.maps.index(&map.name.name);
         if map.keys.is_empty() && self.maps.all[index].keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) {
-            let help = format!("one element is `delete(@{}[key])`; {WHOLE_MAP_HELP}", map.name.name);
-            return Err(self.error_help(&map.span, WHOLE_MAP, help));
+            let name = &map.name.name;
+            let help = format!("one element is `delete(@{name}[key])`, all are `clear(@{name})`");
+            return Err(self.error_help(&map.span, "`delete` takes out one element of a map", help));
         }
         let (index, key) = self.element(map)?;
         self.is_read(index, map);
-        let content = self.maps.all[index].content.as_ref().map(|(content, _)| *content);
-        if key.is_empty() && content.is_some_and(|content| content != Content::Value) {
-            let message =
-                format!("`@{}` is kept by each CPU for itself, and a program can't delete what others keep", map.name.name);
-            return Err(self.error_help(
-                &map.name.span,
-                message,
-                "the plugin empties it, by `take` or `clear` of its import `maps`",
-            ));
+        if key.is_empty() {
+            self.one_value(index, map, "delete")?;
         }
         Ok(StatementKind::Delete { map: index, key })
+    }
+
+    /// Of a map without keys: that it is a value, which a program can make 0.
+    ///
+    /// What each CPU keeps for itself it can't: another CPU is adding to it, and the host subtracts what a plugin took of it.
+    fn one_value(&self, index: usize, map: &MapAccess, function: &str) -> Result<()> {
+        if self.maps.all[index].content.as_ref().is_none_or(|(content, _)| *content == Content::Value) {
+            return Ok(());
+        }
+        let name = &map.name.name;
+        let message = format!("`@{name}` is kept by each CPU for itself, and a program can't {function} what others keep");
+        let help =
+            format!("the plugin empties it, by `take` or `clear` of its import `maps`; with a key, `@{name}[0]`, a body can");
+        Err(self.error_help(&map.name.span, message, help))
+    }
+
+    /// The number of a map that is named as a whole, and whether it has keys; `None` while nobody has said so.
+    fn whole(&mut self, map: &MapAccess, function: &str, of_one: &str) -> Result<(usize, Option<bool>)> {
+        let name = &map.name.name;
+        if !map.keys.is_empty() {
+            let help = format!("write `{function}(@{name})`; of one element there is `{of_one}`");
+            return Err(self.error_help(&map.span, format!("`{function}` takes a whole map"), help));
+        }
+        let index = self.maps.index(name);
+        self.is_read(index, map);
+        Ok((index, self.maps.all[index].keys.as_ref().map(|(keys, _)| !keys.is_empty())))
+    }
+
+    /// That a program can go through a map.
+    fn for_each(&self, map: &MapAccess, help: &str) -> Result<()> {
+        if self.kernel.features().for_each_map {
+            return Ok(());
+        }
+        let message = "this kernel's programs can't go through a map: that takes bpf_for_each_map_elem, of Linux 5.13";
+        Err(Diagnostic { missing: true, ..self.error_help(&map.span, message, help) })
+    }
+
+    pub(super) fn clear(&mut self, map: &MapAccess) -> Result<StatementKind> {
+        let (index, keys) = self.whole(map, "clear", "delete(@m[key])")?;
+        if keys == Some(false) {
+            self.one_value(index, map, "clear")?;
+            return Ok(StatementKind::Delete { map: index, key: Key::new() });
+        }
+        if keys == Some(true) {
+            self.for_each(map, "the plugin does it, by `clear` of its import `maps`")?;
+        }
+        Ok(StatementKind::Clear { map: index })
+    }
+
+    /// How many keys a map has.
+    pub(super) fn len(&mut self, map: &MapAccess) -> Result<Typed> {
+        let (index, keys) = self.whole(map, "len", "has_key(@m[key])")?;
+        let name = &map.name.name;
+        if keys == Some(false) {
+            let help = format!("`len` counts the keys of a map that has some, such as `@{name}[pid]`");
+            return Err(self.error_help(&map.span, format!("`@{name}` has no keys"), help));
+        }
+        if let Some((content, _)) = &self.maps.all[index].content
+            && content.buckets().is_some()
+        {
+            let what = content.name();
+            let message =
+                format!("`@{name}` is a `{what}`, which has many elements for each key, and a program can't tell its keys");
+            let help = "keep them in a map beside it: `@keys[key] = 1`, of which there is `len(@keys)`; the plugin can count what it reads";
+            return Err(self.error_help(&map.span, message, help));
+        }
+        if keys == Some(true) {
+            self.for_each(map, "the plugin counts what it reads by its import `maps`")?;
+        }
+        Ok(Typed::Int(Value::Len(index), computed(S64)))
     }
 
     /// An element's value.

@@ -31,7 +31,7 @@ const MAX_FRAMES: u32 = 127;
 const MAX_NEEDLE: usize = 32;
 
 /// Each function and how it is written.
-const FUNCTIONS: [(&str, &str); 33] = [
+const FUNCTIONS: [(&str, &str); 35] = [
     ("bswap", "bswap(x)"),
     ("buf", "buf(pointer, LENGTH), buf(array)"),
     ("cgroup_path", "cgroup_path(cgroup)"),
@@ -43,6 +43,7 @@ const FUNCTIONS: [(&str, &str); 33] = [
     ("kstack", "kstack(), kstack(FRAMES)"),
     ("kstr", "kstr(pointer), kstr(pointer, LENGTH)"),
     ("ksym", "ksym(address)"),
+    ("len", "len(@m)"),
     ("macaddr", "macaddr(array)"),
     ("nsecs", "nsecs(monotonic), nsecs(boot), nsecs(tai)"),
     ("ntop", "ntop(x), ntop(AF_INET6, array)"),
@@ -65,12 +66,13 @@ const FUNCTIONS: [(&str, &str); 33] = [
     // With types between their parentheses, which the parser knows.
     ("container_of", "container_of(pointer, struct task_struct, member)"),
     ("offsetof", "offsetof(struct task_struct, member)"),
-    // A statement.
+    // Statements.
+    ("clear", "clear(@m)"),
     ("delete", "delete(@m[k])"),
 ];
 
 /// What bpftrace has and this language has not, or has in another way.
-const ELSEWHERE: [(&str, &str); 27] = [
+const ELSEWHERE: [(&str, &str); 26] = [
     ("printf", SHOWN),
     ("print", SHOWN),
     ("time", SHOWN),
@@ -79,9 +81,8 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("exit", SHOWN),
     ("cat", "no probe reads files or starts programs"),
     ("system", "no probe reads files or starts programs"),
-    ("clear", WHOLE_MAP_HELP),
     ("zero", WHOLE_MAP_HELP),
-    ("len", "a program can't count the elements of a map; the plugin does, by its import `maps`"),
+    ("clear", "it is a statement, without a value: `clear(@m);`"),
     ("delete", "it is a statement, without a value: `delete(@m[k]);`"),
     ("find", "`has_key(@m, k)` says whether it is there, `@m[k]` what it is"),
     ("getopt", "a plugin has its `config`"),
@@ -195,6 +196,12 @@ impl Checker<'_> {
             ("kstack" | "ustack", []) => self.stack(name, None, span, half),
             ("kstack" | "ustack", [depth]) => self.stack(name, Some(depth), span, half),
             ("sizeof", [of]) => self.size_of(of, half),
+            ("len", [map]) => match &map.kind {
+                // Its error.
+                ExprKind::Map(_) if half == Half::Entry => self.expr(map, half),
+                ExprKind::Map(map) => self.len(map),
+                _ => Err(self.error_help(&map.span, "`len` takes a map", "`len(@m)`; how long a text is says `strlen`")),
+            },
             ("has_key", [map, keys @ ..]) => match &map.kind {
                 ExprKind::Map(map) => {
                     let end = keys.last().map_or(map.span.end, |key| key.span.end);
@@ -212,8 +219,8 @@ impl Checker<'_> {
     fn no_such_call(&self, function: &Ident, arguments: &[Expr], span: &Range<usize>) -> Diagnostic {
         let name = function.name.as_str();
         let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, help)| *help);
-        if name == "delete" {
-            return self.error_help(&function.span, "`delete` is no value", elsewhere.unwrap_or_default());
+        if matches!(name, "clear" | "delete") {
+            return self.error_help(&function.span, format!("`{name}` is no value"), elsewhere.unwrap_or_default());
         }
         if let Some((_, usage)) = FUNCTIONS.iter().find(|(known, _)| *known == name) {
             return self.error_help(span, other_count(name, arguments.len()), format!("it is written {usage}"));

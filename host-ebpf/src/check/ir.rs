@@ -43,6 +43,8 @@ pub(crate) enum Value {
     Element(usize, Key),
     /// Whether the element is there.
     HasKey(usize, Key),
+    /// How many keys the map has.
+    Len(usize),
     /// How many bytes a text has.
     TextLength(Text),
     /// Whether the literal is in the text.
@@ -386,6 +388,10 @@ pub(crate) enum StatementKind {
     Delete {
         map: usize,
         key: Key,
+    },
+    /// All elements of a map with keys.
+    Clear {
+        map: usize,
     },
     Return,
     Emit {

@@ -143,7 +143,8 @@ impl Maps {
     /// Maps that are read and that no probe gives a value. One that is declared may be the plugin's to write.
     pub(crate) fn unknown(&self, specs: &[ProbeSpec]) -> Vec<Diagnostic> {
         let has_value = |map: &&Known| map.value.is_some() || map.content.is_some();
-        let unknown = self.all.iter().filter(|map| !has_value(map) && map.declared.is_none());
+        // Of one that is named as a whole alone, nobody knows the keys.
+        let unknown = self.all.iter().filter(|map| !has_value(map) && (map.declared.is_none() || map.keys.is_none()));
         let errors = unknown.filter_map(|map| {
             let first = map.unknown.as_ref()?;
             let spec = specs.iter().find(|spec| spec.name == first.probe)?;
@@ -152,6 +153,7 @@ impl Maps {
                 None if map.keys.as_ref().is_some_and(|(keys, _)| !keys.is_empty()) => {
                     format!("assign it somewhere, or, if the plugin writes it, declare it: `let @{} = hash(1000);`", map.name)
                 }
+                None if map.keys.is_none() => format!("assign an element somewhere: `@{}[key] = ...;`", map.name),
                 None => format!("assign it somewhere: `@{} = ...;`", map.name),
             };
             let message = format!("no probe gives `@{}` a value", map.name);

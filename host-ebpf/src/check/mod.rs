@@ -43,7 +43,6 @@ use crate::{
     record,
     spec::ProbeSpec,
     syntax::{
-        WHOLE_MAP, WHOLE_MAP_HELP,
         ast::{BinaryOp, Expr, ExprKind, Ident, Statement},
         parse_list,
     },
@@ -295,9 +294,7 @@ impl<'a> Checker<'a> {
                 StatementKind::Unroll(0, Vec::new())
             }
             Ast::Delete(map) => self.delete(map)?,
-            Ast::Clear(map) => {
-                return Err(self.error_help(&map.span, WHOLE_MAP, WHOLE_MAP_HELP));
-            }
+            Ast::Clear(map) => self.clear(map)?,
             Ast::If(condition, then, otherwise) => {
                 let value = self.condition(condition, Half::Here)?;
                 StatementKind::If(value, self.statements(then)?, self.statements(otherwise)?)

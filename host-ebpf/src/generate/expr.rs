@@ -6,7 +6,7 @@ use aya_obj::generated::bpf_func_id::{
     BPF_FUNC_ktime_get_tai_ns, BPF_FUNC_probe_read_kernel,
 };
 
-use super::function::Generator;
+use super::{function::Generator, whole::Whole};
 use crate::{
     assemble::{Alu, Cond, FP, Label, R0, R1, R2, R3, R6, R8, Reg, Width},
     attach::Place,
@@ -71,6 +71,7 @@ impl Generator<'_> {
             Value::Field(field) => self.memory_field(field),
             Value::Element(map, key) => self.element(*map, key),
             Value::HasKey(map, key) => self.has_key(*map, key),
+            Value::Len(map) => self.whole_map(Whole::Len, *map),
             Value::TextLength(text) => self.text_length(text),
             Value::Contains(text, needle) => self.contains(text, needle),
             Value::TextIs { text, literal, equal, whole } => self.text_is(text, literal, *equal, *whole),

@@ -6,10 +6,11 @@ use aya_obj::generated::bpf_func_id::{
 };
 
 use super::{
-    At, Context, GenerateError, STACK,
+    At, Context, GenerateError, STACK, WHOLE_STACK,
     frames::Frames,
     room::{SCRATCH, Spot},
     statement,
+    whole::Wholes,
 };
 use crate::{
     assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, Width},
@@ -58,6 +59,9 @@ pub(super) struct Generator<'a> {
     pub(super) fault: Option<i16>,
     /// The loops around a statement: where the next round begins, and what follows.
     pub(super) loops: Vec<(Label, Label)>,
+    /// The program's functions for whole maps, and whether this function has a use for one.
+    pub(super) wholes: Wholes,
+    pub(super) uses_wholes: bool,
     /// The end of the body, whatever path it took.
     pub(super) completed: Label,
     /// The end of the function.
@@ -67,12 +71,14 @@ pub(super) struct Generator<'a> {
 /// What became of a function.
 pub(super) struct Generated {
     pub(super) asm: Assembler,
+    pub(super) wholes: Wholes,
     pub(super) scratch: u32,
 }
 
 impl<'a> Generator<'a> {
     pub(super) fn new(
         mut asm: Assembler,
+        wholes: Wholes,
         context: &'a Context<'a>,
         frames: &'a Frames<'a>,
         function: &'a Function,
@@ -102,6 +108,8 @@ impl<'a> Generator<'a> {
             span_key: 0,
             fault: None,
             loops: Vec::new(),
+            wholes,
+            uses_wholes: false,
             completed,
             out,
         }
@@ -142,13 +150,14 @@ impl<'a> Generator<'a> {
         self.asm.place(self.out);
         self.asm.set(R0, 0);
         self.asm.exit();
-        if self.most > STACK {
-            return Err(GenerateError::Stack { probe: self.function.probe, needed: self.most });
+        let there = if self.uses_wholes { STACK - WHOLE_STACK } else { STACK };
+        if self.most > there {
+            return Err(GenerateError::Stack { probe: self.function.probe, needed: self.most, there });
         }
         if self.scratch_most > SCRATCH {
             return Err(GenerateError::Scratch { probe: self.function.probe, needed: self.scratch_most });
         }
-        Ok(Generated { asm: self.asm, scratch: self.scratch_most })
+        Ok(Generated { asm: self.asm, wholes: self.wholes, scratch: self.scratch_most })
     }
 
     /// Room on the stack, aligned to 8 bytes; the offset from the frame pointer of its first byte.

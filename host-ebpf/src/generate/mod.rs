@@ -12,6 +12,7 @@
 //! | `span` | pairing entries with exits |
 //! | `emit` | records |
 //! | `map`, `aggregate` | keys and elements of maps, aggregations |
+//! | `whole` | maps as a whole |
 //! | `expr`, `memory`, `text`, `path`, `bytes` | values: integers, what pointers point to, text, paths, bytes and stacks |
 //! | `frames` | what of a kernel stack is ours |
 //! | `room` | where values are put: the stack, a record, or the scratch map |
@@ -31,6 +32,7 @@ mod room;
 mod span;
 mod statement;
 mod text;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -38,6 +40,7 @@ use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_attach_cookie, BPF_FUNC_ktime
 use frames::Frames;
 use function::Generator;
 pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
+use whole::Wholes;
 
 use crate::{
     assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, TooLarge, Width},
@@ -124,15 +127,25 @@ pub(crate) struct Code {
 pub(crate) enum GenerateError {
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    #[error(
+        "{0} functions would be in one program, with one for each map that is counted or cleared, and {MAX_FUNCTIONS} is the most"
+    )]
+    Functions(usize),
     /// The stack of a program has 512 bytes (`MAX_BPF_STACK`, include/linux/filter.h), of which the dispatcher's frame takes 32.
-    #[error("the probe needs {needed} bytes of stack, and there are {STACK}")]
-    Stack { probe: usize, needed: u32 },
+    #[error("the probe needs {needed} bytes of stack, and there are {there}")]
+    Stack { probe: usize, needed: u32, there: u32 },
     #[error("the probe needs {needed} bytes for keys, call stacks and paths at a time, and there are {}", room::SCRATCH)]
     Scratch { probe: usize, needed: u32 },
 }
 
 /// The stack that a function can use.
 pub(crate) const STACK: u32 = 512 - 32;
+/// What the two functions take of it by which a map is gone through, however little they need (`check_max_stack_depth`,
+/// kernel/bpf/verifier.c).
+const WHOLE_STACK: u32 = 2 * 32;
+
+/// How many functions a program can have (`BPF_MAX_SUBPROGS`, include/linux/bpf_verifier.h).
+const MAX_FUNCTIONS: usize = 256;
 
 /// Makes one program.
 pub(crate) fn program(group: &Group, context: &Context<'_>, kernel: &dyn Kernel) -> Result<Code, GenerateError> {
@@ -141,6 +154,7 @@ pub(crate) fn program(group: &Group, context: &Context<'_>, kernel: &dyn Kernel)
     let labels: Vec<Vec<Label>> = group.ends().map(|(plan, _)| plan.functions.iter().map(|_| asm.label()).collect()).collect();
     dispatcher(&mut asm, group, &labels, context);
     let mut scratch = 0;
+    let mut wholes = Wholes::default();
     for ((plan, returns), labels) in group.ends().zip(&labels) {
         for (index, (function, label)) in plan.functions.iter().zip(labels).enumerate() {
             let told = group.by_cookie() || plan.by_number(index);
@@ -156,17 +170,25 @@ pub(crate) fn program(group: &Group, context: &Context<'_>, kernel: &dyn Kernel)
                 || context.maps.iter().any(|map| map.key_size > room::ON_STACK)
                 || body.saves.iter().any(Save::is_stack);
             let needed = match large {
-                true => Generator::new(Assembler::default(), context, &frames, function, at, 0).generate()?.scratch,
+                true => {
+                    Generator::new(Assembler::default(), Wholes::default(), context, &frames, function, at, 0).generate()?.scratch
+                }
                 false => 0,
             };
             // Several functions of one probe differ in their arguments.
             let name = format!("{}{half}", context.names.get(function.probe).copied().unwrap_or_default());
             asm.function(*label, &name);
-            asm = Generator::new(asm, context, &frames, function, at, needed).generate()?.asm;
+            let generated = Generator::new(asm, wholes, context, &frames, function, at, needed).generate()?;
+            (asm, wholes) = (generated.asm, generated.wholes);
             scratch = scratch.max(needed);
         }
     }
-    Ok(Code { assembled: asm.finish()?, scratch })
+    wholes.generate(&mut asm);
+    let assembled = asm.finish()?;
+    match assembled.functions.len() {
+        0..=MAX_FUNCTIONS => Ok(Code { assembled, scratch }),
+        functions => Err(GenerateError::Functions(functions)),
+    }
 }
 
 fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], context: &Context<'_>) {

@@ -1,6 +1,6 @@
 //! Statements.
 
-use super::{function::Generator, room::Spot};
+use super::{function::Generator, room::Spot, whole::Whole};
 use crate::{
     assemble::{Alu, Cond, FP, Label, R0, R1, Width},
     check::ir::{Statement, StatementKind, Value, key_needs_time},
@@ -67,6 +67,7 @@ impl Generator<'_> {
             StatementKind::Change { map, key, op, signed, value } => self.change_element(*map, key, (*op, *signed), value),
             StatementKind::Aggregate { map, key, value, .. } => self.aggregate(*map, key, value),
             StatementKind::Delete { map, key } => self.delete_element(*map, key),
+            StatementKind::Clear { map } => self.whole_map(Whole::Clear, *map),
             StatementKind::Emit { stream, fields } => self.emit(stream, fields),
         }
     }
@@ -124,7 +125,7 @@ impl Generator<'_> {
 /// Whether the statements ask for the time of the run; every record has it.
 pub(super) fn needs_time(statements: &[Statement]) -> bool {
     statements.iter().any(|s| match &s.kind {
-        StatementKind::Return | StatementKind::Break | StatementKind::Continue => false,
+        StatementKind::Return | StatementKind::Break | StatementKind::Continue | StatementKind::Clear { .. } => false,
         StatementKind::Assign(_, value) => value.needs_time(),
         StatementKind::AssignText(_, text) => text.needs_time(),
         StatementKind::If(condition, then, otherwise) => condition.needs_time() || needs_time(then) || needs_time(otherwise),

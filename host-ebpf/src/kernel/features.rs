@@ -7,6 +7,8 @@ pub struct Features {
     pub atomic_fetch: bool,
     /// Hash maps with keys of more than 512 bytes: whole stacks as keys. Since Linux 5.16.
     pub large_keys: bool,
+    /// bpf_for_each_map_elem(), and programs with functions that a helper calls: `len(@m)`, `clear(@m)`. Since Linux 5.13.
+    pub for_each_map: bool,
     /// bpf_ktime_get_boot_ns(): `nsecs(boot)`. Since Linux 5.8.
     pub time_boot: bool,
     /// bpf_ktime_get_tai_ns(): `nsecs(tai)`. Since Linux 6.1.
@@ -46,6 +48,7 @@ impl Features {
     pub const ALL: Features = Features {
         atomic_fetch: true,
         large_keys: true,
+        for_each_map: true,
         time_boot: true,
         time_tai: true,
         kprobe: true,

@@ -4,7 +4,7 @@ pub mod ast;
 mod lexer;
 mod parser;
 
-pub(crate) use parser::{TYPE_WORDS, WHOLE_MAP, WHOLE_MAP_HELP, last_name};
+pub(crate) use parser::{TYPE_WORDS, WHOLE_MAP_HELP, last_name};
 pub use parser::{parse_body, parse_list, parse_when};
 
 use std::ops::Range;

@@ -20,11 +20,8 @@ const MAX_DEPTH: usize = 64;
 /// How many operators of one level, or members, may follow each other: they nest to the left.
 const MAX_CHAIN: usize = 256;
 
-/// Why a map as a whole is nothing for a program.
-pub(crate) const WHOLE_MAP: &str = "a program can't go through all elements of a map";
-/// Who does it.
-pub(crate) const WHOLE_MAP_HELP: &str =
-    "the plugin does it by its import `maps`, and `portcullis trace` by `print`, `clear` and `zero`";
+/// What a body can do with a map as a whole, and who does the rest.
+pub(crate) const WHOLE_MAP_HELP: &str = "of a whole map a body has `len(@m)` and `clear(@m)`; the plugin does the rest by its import `maps`, and `portcullis trace` by `print` and `zero`";
 
 /// Parses a predicate.
 pub fn parse_when(text: &str) -> Result<Expr, SyntaxError> {

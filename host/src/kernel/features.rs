@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
 use aya_obj::generated::{
@@ -10,6 +10,7 @@ use aya_obj::generated::{
     bpf_prog_type,
 };
 use portcullis_ebpf::{
+    functions::{self, Function},
     kernel::{Btf, Features},
     output::{Ends, UserPlace},
 };
@@ -35,6 +36,7 @@ pub(super) fn try_all(btf: &Btf) -> Features {
     Features {
         atomic_fetch: loads(&exchange()),
         large_keys: possible(sys::create_hash(1024, 8)),
+        for_each_map: possible(for_each_map()),
         time_boot: loads(&calling(BPF_FUNC_ktime_get_boot_ns)),
         time_tai: loads(&calling(BPF_FUNC_ktime_get_tai_ns)),
         // Programs for uprobes have the same type: what a kernel without kprobes lacks is their source of events.
@@ -109,7 +111,34 @@ fn loads(insns: &[bpf_insn]) -> bool {
 }
 
 fn load(kind: bpf_prog_type, attach: Option<u32>, btf_id: u32, insns: &[bpf_insn]) -> sys::Result<OwnedFd> {
-    program::try_load(&Load { kind, attach, btf_id, btf_object: None, name: "pc_feature", insns }, None)
+    program::try_load(&Load { kind, attach, btf_id, btf_object: None, functions: None, name: "pc_feature", insns }, None)
+}
+
+/// A program that has a function called for each element of a map, by bpf_for_each_map_elem().
+fn for_each_map() -> sys::Result<OwnedFd> {
+    let map = sys::create_hash(8, 8)?;
+    let insns = [
+        // r1 = map: BPF_PSEUDO_MAP_FD is 1, and the map's descriptor comes first.
+        insn(0x18, 0x11, 0, map.as_raw_fd()),
+        insn(0, 0, 0, 0),
+        // r2 = the function at instruction 9, as a call counts: BPF_PSEUDO_FUNC is 4.
+        insn(0x18, 0x42, 0, 6),
+        insn(0, 0, 0, 0),
+        set_zero(3),
+        set_zero(4),
+        insn(0x85, 0, 0, bpf_func_id::BPF_FUNC_for_each_map_elem as i32),
+        set_zero(0),
+        EXIT,
+        set_zero(0),
+        EXIT,
+    ];
+    let function = |start, name: &str| Function { start, name: name.to_owned(), global: false };
+    let described = functions::describe(&[function(0, "feature"), function(9, "element")]);
+    let btf = sys::btf_load(&described.btf)?;
+    let kind = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
+    let functions = Some((btf.as_fd(), described.info.as_slice()));
+    let load = Load { kind, attach: None, btf_id: 0, btf_object: None, functions, name: "pc_feature", insns: &insns };
+    program::try_load(&load, None)
 }
 
 /// A trampoline is put at a function that hardly ever runs, and taken away.
@@ -199,7 +228,7 @@ mod tests {
         let check = |errno: Errno, expect: bool| {
             let _fake = fake::install(move |_| Some(Err(errno)));
             let found = try_all(NoKernel::new().btf());
-            assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai], [expect; 4]);
+            assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai, found.for_each_map], [expect; 5]);
             assert!(!found.fentry);
         };
         check(Errno::INVAL, false);
@@ -220,6 +249,7 @@ mod tests {
         });
         let found = try_all(NoKernel::new().btf());
         assert_eq!([found.atomic_fetch, found.large_keys, found.time_boot, found.time_tai, found.moments], [true; 5]);
+        assert!(found.for_each_map);
         assert!(!found.hardware);
     }
 

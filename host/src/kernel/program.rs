@@ -177,19 +177,21 @@ pub fn load<'m>(
         Hook::Host(_) => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None, 0),
     };
     let btf_object = btf_object.as_ref().map(AsFd::as_fd);
-    let load = Load { kind, attach, btf_id, btf_object, name: &program.name, insns: &insns };
+    let refused = |error: SysError, log: String| {
+        let refusal = Refusal { program: program.name.clone(), error, listing: program.listing(), log };
+        LoadError::Refused(Box::new(refusal))
+    };
+    let functions = program.describe_functions();
+    let btf = functions.as_ref().map(|functions| sys::btf_load(&functions.btf)).transpose();
+    let btf = btf.map_err(|error| outside(error).unwrap_or_else(|| refused(error, String::new())))?;
+    let functions = btf.as_ref().zip(functions.as_ref()).map(|(btf, functions)| (btf.as_fd(), functions.info.as_slice()));
+    let load = Load { kind, attach, btf_id, btf_object, functions, name: &program.name, insns: &insns };
     let error = match try_load(&load, None) {
         Ok(fd) => return Ok(LoadedProgram { fd }),
         Err(error) => error,
     };
-    match error.errno {
-        Errno::PERM => return Err(LoadError::Permission(error)),
-        Errno::MFILE | Errno::NFILE => {
-            let way_out = "too many open files: raise the limit (ulimit -n), or use fewer probes";
-            return Err(LoadError::Resources { error, way_out });
-        }
-        Errno::NOMEM => return Err(LoadError::Resources { error, way_out: "there is not enough memory" }),
-        _ => {}
+    if let Some(error) = outside(error) {
+        return Err(error);
     }
     if let Hook::Lsm { hook } = &program.hook
         && try_load(&Load { insns: &features::RETURN_0, ..load }, None).is_err()
@@ -202,9 +204,20 @@ pub fn load<'m>(
         return Ok(LoadedProgram { fd });
     }
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-    let log = String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned();
-    let refusal = Refusal { program: program.name.clone(), error, listing: program.listing(), log };
-    Err(LoadError::Refused(Box::new(refusal)))
+    Err(refused(error, String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned()))
+}
+
+/// What is not the program's fault.
+fn outside(error: SysError) -> Option<LoadError> {
+    match error.errno {
+        Errno::PERM => Some(LoadError::Permission(error)),
+        Errno::MFILE | Errno::NFILE => {
+            let way_out = "too many open files: raise the limit (ulimit -n), or use fewer probes";
+            Some(LoadError::Resources { error, way_out })
+        }
+        Errno::NOMEM => Some(LoadError::Resources { error, way_out: "there is not enough memory" }),
+        _ => None,
+    }
 }
 
 /// The BTF object of a module.
@@ -239,6 +252,11 @@ pub(super) fn try_load(load: &Load<'_>, mut log: Option<&mut Vec<u8>>) -> sys::R
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::{cell::Cell, rc::Rc};
+
+    use aya_obj::generated::bpf_cmd;
+    use portcullis_ebpf::functions::Function;
+
     use super::*;
     use crate::kernel::{
         sys::{Call, fake},
@@ -299,6 +317,35 @@ mod tests {
         assert!(text.starts_with(expect), "{text}");
         assert!(text.contains("\n--- verifier, without its first 40 lines ---\nline 41\n"), "{text}");
         assert!(text.ends_with("\nline 100"), "{text}");
+    }
+
+    /// A program with a function that a helper calls comes with the types of its functions, and no other does.
+    #[test]
+    fn functions_are_described() {
+        let check = |functions: &[(usize, &str)], expect: (usize, u32)| {
+            let function = |(start, name): &(usize, &str)| Function { start: *start, name: (*name).to_owned(), global: false };
+            let functions = functions.iter().map(function).collect();
+            let program = Program { functions, maps: Vec::new(), ..program() };
+            let calls = Rc::new(Cell::new((0, 0)));
+            let seen = Rc::clone(&calls);
+            let _fake = fake::install(move |call| {
+                let Call::Bpf { cmd, attr } = call else { unreachable!("nothing else is called") };
+                let (types, functions) = seen.get();
+                seen.set(match cmd {
+                    bpf_cmd::BPF_BTF_LOAD => (types + 1, functions),
+                    _ => {
+                        // SAFETY: BPF_PROG_LOAD uses this member, and it is plain numbers.
+                        let load = unsafe { attr.__bindgen_anon_3 };
+                        (types, load.func_info_cnt)
+                    }
+                });
+                Some(Ok(fake::descriptor()))
+            });
+            assert!(load(&program, &crate::kernel::testing::NoKernel::new(), |_| None).is_ok());
+            assert_eq!(calls.get(), expect);
+        };
+        check(&[], (0, 0));
+        check(&[(0, "dispatch"), (2, "count_element")], (1, 2));
     }
 
     /// What is not the program's fault is not told as such, and no log is asked for.

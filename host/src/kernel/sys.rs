@@ -13,8 +13,8 @@ use std::{
 use aya_obj::generated::{
     BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF,
     PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_3,
-    bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type,
-    bpf_stats_type, perf_event_attr, perf_type_id,
+    bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info,
+    bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
 };
 use portcullis_ebpf::output::{Ends, UserPlace};
 use rustix::io::Errno;
@@ -60,6 +60,8 @@ pub(crate) struct Load<'a> {
     pub(crate) btf_id: u32,
     /// The module whose BTF has that type; `None` for the kernel's own. Since Linux 5.11.
     pub(crate) btf_object: Option<BorrowedFd<'a>>,
+    /// The program's own BTF object, and which of its types each function has; `None` if the kernel need not know. Since Linux 5.0.
+    pub(crate) functions: Option<(BorrowedFd<'a>, &'a [bpf_func_info])>,
     /// At most 15 bytes are kept.
     pub(crate) name: &'a str,
     /// Complete instructions.
@@ -88,6 +90,12 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
     attr.__bindgen_anon_3.expected_attach_type = load.attach.unwrap_or(0);
     attr.__bindgen_anon_3.attach_btf_id = load.btf_id;
     attr.__bindgen_anon_3.__bindgen_anon_1.attach_btf_obj_fd = load.btf_object.map_or(0, descriptor);
+    if let Some((btf, info)) = load.functions {
+        attr.__bindgen_anon_3.prog_btf_fd = descriptor(btf);
+        attr.__bindgen_anon_3.func_info_rec_size = length(size_of::<bpf_func_info>());
+        attr.__bindgen_anon_3.func_info = info.as_ptr() as u64;
+        attr.__bindgen_anon_3.func_info_cnt = length(info.len());
+    }
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(load.name.bytes().take(15)) {
         *to = from.cast_signed();
@@ -99,6 +107,14 @@ pub(crate) fn prog_load(load: &Load<'_>, log: Option<&mut [u8]>) -> Result<Owned
         attr.__bindgen_anon_3.log_buf = log.as_mut_ptr() as u64;
     }
     bpf_fd("bpf(BPF_PROG_LOAD)", bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// BPF_BTF_LOAD: types of our own. Since Linux 4.18.
+pub(crate) fn btf_load(btf: &[u8]) -> Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_7.btf = btf.as_ptr() as u64;
+    attr.__bindgen_anon_7.btf_size = length(btf.len());
+    bpf_fd("bpf(BPF_BTF_LOAD)", bpf_cmd::BPF_BTF_LOAD, &mut attr)
 }
 
 /// BPF_RAW_TRACEPOINT_OPEN of a program that was loaded for its tracepoint or function, and so without a name. Dropping the

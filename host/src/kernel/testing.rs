@@ -90,7 +90,15 @@ impl Assembler {
         }
         self.op(0xb7, 0, 0, 0, 0).op(0x95, 0, 0, 0, 0);
         let (insns, maps) = (self.insns.clone(), self.maps.clone());
-        Program { name: name.to_owned(), hook, probes: vec![0], insns, maps, notes: vec![(0, format!("listing of {name}"))] }
+        Program {
+            name: name.to_owned(),
+            hook,
+            probes: vec![0],
+            insns,
+            maps,
+            notes: vec![(0, format!("listing of {name}"))],
+            functions: Vec::new(),
+        }
     }
 }
 

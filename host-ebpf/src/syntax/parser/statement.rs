@@ -4,7 +4,7 @@ use super::{Parser, Result};
 use crate::{
     diagnostic::suggest,
     syntax::{
-        SyntaxError, WHOLE_MAP, WHOLE_MAP_HELP,
+        SyntaxError, WHOLE_MAP_HELP,
         ast::{BinaryOp, EmitField, Expr, ExprKind, Ident, MapAccess, Statement, StatementKind},
         last_name,
         lexer::Token,
@@ -273,7 +273,7 @@ impl Parser {
         self.expect_in(":", "after the variable", FOR)?;
         let from = self.expr()?;
         if matches!(from.kind, ExprKind::Map(_)) && *self.peek() != Token::Mark("..") {
-            return Err(SyntaxError::new(from.span, WHOLE_MAP).help(WHOLE_MAP_HELP));
+            return Err(SyntaxError::new(from.span, "a body can't go through the elements of a map").help(WHOLE_MAP_HELP));
         }
         self.expect_in("..", "after the range's begin", FOR)?;
         let to = self.expr()?;
@@ -291,7 +291,7 @@ impl Parser {
         let Token::Ident(word) = found else {
             return error.help(format!(
                 "statements begin with a variable, a map, a `{{`, or {}",
-                STATEMENTS.iter().filter(|word| !matches!(**word, "else" | "clear")).copied().collect::<Vec<_>>().join(", ")
+                STATEMENTS.iter().filter(|word| **word != "else").copied().collect::<Vec<_>>().join(", ")
             ));
         };
         if let Some((_, help)) = ELSEWHERE.iter().find(|(name, _)| name == word) {
