@@ -85,6 +85,23 @@ fn takes_add_up() {
     assert!(ticks > 3, "{ticks}");
 }
 
+/// What a body clears is gone for the plugin, too, with all buckets of all keys; what comes behind that is all that there is.
+#[test]
+fn a_body_clears() {
+    let Some(_lock) = lock() else { return };
+    let body = "@calls++; @c[comm, @calls % 5] = count(); @h[comm] = hist(@calls); @x = 7; \
+                if (@calls == 60) { @keys = len(@c); clear(@c); clear(@h); clear(@x); } if (@calls > 60) { @x += 1; }";
+    let outcome = run("", &[(GETPPID, body)], &["getppid", "100"]);
+    let check = |map: &str, expect: &[(&str, &str)]| {
+        let expect: Vec<_> = expect.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(elements(&outcome, "finish", map), expect, "@{map}");
+    };
+    check("keys", &[("", "5")]);
+    check("c", &["0", "1", "2", "3", "4"].map(|n| format!("workload,{n}")).each_ref().map(|key| (key.as_str(), "8")));
+    check("h", &[("workload", "32,64,3"), ("workload", "64,128,37")]);
+    check("x", &[("", "8")]);
+}
+
 /// A plugin sets what its probes read.
 #[test]
 fn a_plugin_steers_its_probes() {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, ffi::CString};
 
 use portcullis::kernel::RunningKernel;
 use portcullis_ebpf::{
-    Slot,
+    Kernel as _, Slot,
     aggregate::{Content, decode_max, decode_min},
 };
 use portcullis_tests::{
@@ -104,7 +104,7 @@ fn open(kernel: &RunningKernel, body: &str) -> Result<Door, TestCaseError> {
 fn expressions() {
     let Some(_lock) = lock() else { return };
     let kernel = RunningKernel::open().unwrap();
-    let strategy = (vec(generate::expr(), 1..=BATCH), vec(generate::inputs(), 1..=RUNS));
+    let strategy = (vec(generate::expr(kernel.features().for_each_map), 1..=BATCH), vec(generate::inputs(), 1..=RUNS));
     run(runner(BATCH), &strategy, |(exprs, inputs)| {
         let written: Vec<Expr> = exprs.iter().map(|expr| generate::written(expr, &inputs[0])).collect();
         let emit = |stream: &str, exprs: &[Expr]| {
@@ -153,7 +153,7 @@ fn elements(door: &Door) -> BTreeMap<Key, u64> {
 fn statements() {
     let Some(_lock) = lock() else { return };
     let kernel = RunningKernel::open().unwrap();
-    let strategy = (generate::statements(), vec(generate::inputs(), 1..=RUNS));
+    let strategy = (generate::statements(kernel.features().for_each_map), vec(generate::inputs(), 1..=RUNS));
     run(runner(10), &strategy, |(statements, inputs)| {
         let mut fields: Vec<String> = (0..INTEGERS).map(|n| format!("v{n}: $v{n}, m{n}: @m{n}")).collect();
         fields.extend((0..TEXTS).map(|n| format!("t{n}: $t{n}, u{n}: @t{n}")));
@@ -214,7 +214,8 @@ fn aggregated(door: &Door, name: &str) -> BTreeMap<Vec<u64>, Vec<u64>> {
 fn aggregations() {
     let Some(_lock) = lock() else { return };
     let kernel = RunningKernel::open().unwrap();
-    let strategy = (generate::small_expr(), 0_u8..=5, generate::linear(), vec(generate::inputs(), 1..=4));
+    let strategy =
+        (generate::small_expr(kernel.features().for_each_map), 0_u8..=5, generate::linear(), vec(generate::inputs(), 1..=4));
     run(runner(9), &strategy, |(expr, bits, linear, inputs)| {
         let (from, to, step) = linear;
         let body = format!(

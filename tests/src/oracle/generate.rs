@@ -44,8 +44,8 @@ pub fn linear() -> impl Strategy<Value = (i64, i64, i64)> {
 }
 
 /// An expression of a few parts.
-pub fn small_expr() -> impl Strategy<Value = Expr> {
-    tree(4).prop_map(sound)
+pub fn small_expr(whole: bool) -> impl Strategy<Value = Expr> {
+    tree(4, whole).prop_map(sound)
 }
 
 /// Inputs.
@@ -61,13 +61,13 @@ pub fn inputs() -> impl Strategy<Value = Inputs> {
     })
 }
 
-/// An expression that compiles.
-pub fn expr() -> impl Strategy<Value = Expr> {
-    tree(24).prop_map(sound)
+/// An expression that compiles. `whole`: the kernel can go through maps.
+pub fn expr(whole: bool) -> impl Strategy<Value = Expr> {
+    tree(24, whole).prop_map(sound)
 }
 
 /// An expression of about so many parts at most, which may have to be made [`sound`].
-fn tree(size: u32) -> BoxedStrategy<Expr> {
+fn tree(size: u32, whole: bool) -> BoxedStrategy<Expr> {
     let leaf = prop_oneof![
         3 => integer().prop_map(Expr::Literal),
         4 => (0..INTEGERS).prop_map(Expr::Variable),
@@ -75,8 +75,9 @@ fn tree(size: u32) -> BoxedStrategy<Expr> {
         1 => (0..TYPES.len()).prop_map(Expr::SizeOf),
         1 => (0..TEXTS).prop_map(|n| Expr::Length(Text::Variable(n))),
         1 => Just(Expr::Fault),
+        u32::from(whole) => any::<bool>().prop_map(Expr::Len),
     ];
-    let whole = leaf.prop_recursive(5, size, 3, |inner| {
+    let all = leaf.prop_recursive(5, size, 3, |inner| {
         let inner = inner.prop_map(Box::new).boxed();
         let text = || text(inner.clone());
         let place = || place(inner.clone());
@@ -96,7 +97,7 @@ fn tree(size: u32) -> BoxedStrategy<Expr> {
             1 => text().prop_map(Expr::Length),
         ]
     });
-    whole.boxed()
+    all.boxed()
 }
 
 fn place(number: BoxedStrategy<Box<Expr>>) -> impl Strategy<Value = Place> {
@@ -218,7 +219,7 @@ pub fn written(expr: &Expr, inputs: &Inputs) -> Expr {
         Expr::BeginsAlike(text, string, length) => Expr::BeginsAlike(of_text(text), string.clone(), *length),
         Expr::Contains(text, needle) => Expr::Contains(of_text(text), needle.clone()),
         Expr::Length(text) => Expr::Length(of_text(text)),
-        leaf @ (Expr::Literal(_) | Expr::SizeOf(_) | Expr::Counter(_) | Expr::Fault) => leaf.clone(),
+        leaf @ (Expr::Literal(_) | Expr::SizeOf(_) | Expr::Counter(_) | Expr::Len(_) | Expr::Fault) => leaf.clone(),
     })
 }
 
@@ -261,16 +262,16 @@ struct Around {
 /// The verifier follows every round of every loop: no more rounds than these.
 const MAX_ROUNDS: u64 = 9;
 
-/// Statements that compile.
-pub fn statements() -> impl Strategy<Value = Vec<Statement>> {
-    vec(statement(3), 1..8).prop_map(|statements| {
+/// Statements that compile. `whole`: the kernel can go through maps.
+pub fn statements(whole: bool) -> impl Strategy<Value = Vec<Statement>> {
+    vec(statement(3, whole), 1..8).prop_map(|statements| {
         let mut open = false;
         sound_block(statements, Around { counters: 0, leaves: false, rounds: 1, open: false }, &mut open)
     })
 }
 
-fn statement(depth: u32) -> BoxedStrategy<Statement> {
-    let value = || prop_oneof![2 => tree(6), 1 => (0_usize..2).prop_map(Expr::Counter)];
+fn statement(depth: u32, whole: bool) -> BoxedStrategy<Statement> {
+    let value = move || prop_oneof![2 => tree(6, whole), 1 => (0_usize..2).prop_map(Expr::Counter)];
     let number = value().prop_map(Box::new).boxed();
     let target = || {
         prop_oneof![
@@ -286,6 +287,7 @@ fn statement(depth: u32) -> BoxedStrategy<Statement> {
         1 => (0..TEXTS, side()).prop_map(|(n, text)| Statement::Text(n, text)),
         1 => (0..TEXTS, side()).prop_map(|(n, text)| Statement::TextInput(n, text)),
         1 => place(number.clone()).prop_map(Statement::Delete),
+        u32::from(whole) => any::<bool>().prop_map(Statement::Clear),
         1 => value().prop_map(Statement::Emit),
         1 => Just(Statement::Break),
         1 => Just(Statement::Continue),

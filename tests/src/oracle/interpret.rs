@@ -136,6 +136,7 @@ impl<'a> Evaluation<'a> {
                 let key = self.key(place);
                 self.elements.remove(&key);
             }
+            Statement::Clear(texts) => self.elements.retain(|(_, text), _| text.is_some() != *texts),
             Statement::If(condition, then, otherwise) => {
                 return if self.expr(condition).bits != 0 { self.statements(then) } else { self.statements(otherwise) };
             }
@@ -233,6 +234,10 @@ impl<'a> Evaluation<'a> {
             Expr::HasKey(place) => {
                 let key = self.key(place);
                 Value::truth(self.elements.contains_key(&key))
+            }
+            Expr::Len(texts) => {
+                let keys = self.elements.keys().filter(|(_, text)| text.is_some() == *texts);
+                Value::new(keys.count() as u64, 8, true)
             }
             Expr::Cast(to, operand) => cast(*to, self.expr(operand)),
             Expr::Unary(op, operand) => unary(*op, self.expr(operand)),

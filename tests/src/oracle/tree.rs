@@ -45,6 +45,8 @@ pub enum Expr {
     Element(Place),
     /// `has_key(@s[key])`
     HasKey(Place),
+    /// `len(@s)`, or, with `true`, `len(@p)`.
+    Len(bool),
     /// To one of [`TYPES`].
     Cast(usize, Box<Expr>),
     /// With one operand.
@@ -238,6 +240,7 @@ impl Display for Expr {
             Expr::Counter(n) => write!(f, "$i{n}"),
             Expr::Element(place) => write!(f, "{place}"),
             Expr::HasKey(place) => write!(f, "has_key({place})"),
+            Expr::Len(texts) => write!(f, "len(@{})", whole(*texts)),
             Expr::Cast(to, operand) => operand.prefixed(f, &format!("({})", TYPES[*to].0)),
             Expr::Unary(Unary::Negate, operand) => operand.prefixed(f, "-"),
             Expr::Unary(Unary::Complement, operand) => operand.prefixed(f, "~"),
@@ -263,6 +266,11 @@ impl Display for Expr {
             Expr::Fault => write!(f, "str(kptr($nowhere)) == \"\""),
         }
     }
+}
+
+/// The name of the map that has texts in its keys, or of the other.
+fn whole(texts: bool) -> &'static str {
+    if texts { "p" } else { "s" }
 }
 
 impl Display for Place {
@@ -341,6 +349,8 @@ pub enum Statement {
     TextInput(usize, Side),
     /// `delete(@s[key]);`
     Delete(Place),
+    /// `clear(@s);`, or, with `true`, `clear(@p);`
+    Clear(bool),
     /// `if (x) { ... } else { ... }`
     If(Expr, Vec<Statement>, Vec<Statement>),
     /// `while (x) { ... }`
@@ -380,6 +390,7 @@ impl Display for Block<'_> {
                 Statement::Text(n, text) => writeln!(f, "$t{n} = {text};")?,
                 Statement::TextInput(n, text) => writeln!(f, "@t{n} = {text};")?,
                 Statement::Delete(place) => writeln!(f, "delete({place});")?,
+                Statement::Clear(texts) => writeln!(f, "clear(@{});", whole(*texts))?,
                 Statement::If(condition, then, otherwise) => {
                     write!(f, "if ({condition}) {{\n{}}}", inner(then))?;
                     match otherwise.as_slice() {
