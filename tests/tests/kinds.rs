@@ -178,7 +178,7 @@ fn memory_of_a_process() {
 fn memory_of_the_kernel() {
     let Some(_lock) = lock() else { return };
     let kernel = kernel::running();
-    if !kernel.features().watchpoint || !kernel.symbol_address("jiffies_64").is_ok_and(|found| found.is_some()) {
+    if !kernel.features().watchpoint || !kernel.symbol("jiffies_64").is_ok_and(|found| found.is_some()) {
         return;
     }
     let specs = [probe("probe", "watchpoint:jiffies_64:8:w", None, "emit ticks { cpu }")];

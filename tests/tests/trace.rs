@@ -251,9 +251,10 @@ fn stacks() {
     assert_eq!(rows[3]["count"], 3);
     for row in &rows[..3] {
         let frames: Vec<&str> = row["text"].as_str().unwrap().lines().filter(|line| !line.is_empty()).collect();
-        assert!(frames.len() > 3 && frames.iter().all(|frame| frame.starts_with("    ")), "{row}");
+        assert!(frames.len() > 1 && frames.iter().all(|frame| frame.starts_with("    ")), "{row}");
+        assert!(!frames[0].contains("bpf_"), "{row}");
     }
-    assert!(rows[3]["kstack"].as_str().unwrap().matches(';').count() > 2, "{rows:?}");
+    assert!(rows[3]["kstack"].as_str().unwrap().matches(';').count() > 0, "{rows:?}");
 }
 
 /// `BEGIN` is first, `END` is last, and `interval` comes in between; after an `exit` only `END` prints.
