@@ -2,13 +2,16 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use portcullis_ebpf::Options;
 use portcullis_tests::{
     Bundle, adhoc, assert_no_programs,
     kernel::{self, probe},
-    lock, manifest, note, workload,
+    lock, manifest, note, programs, trace, workload,
 };
 
 /// A program that takes a tenth of a millisecond a hit, closed while it runs: the runs that saw the gate open write all that they
@@ -84,4 +87,44 @@ fn all_system_calls_by_a_plugin() {
     assert!(all["attach"].as_array().unwrap().len() >= 300);
     assert!(all["hits"].as_u64().unwrap() > 1000);
     assert_eq!(outcome.plugin("all")["delivered"], all["hits"]);
+}
+
+/// The prompt is back at once, however long the kernel takes to detach; that goes on behind it, and does not hold up the next run.
+#[test]
+fn prompt() {
+    let Some(_lock) = lock() else { return };
+    let program = "tracepoint:sched:* { @ = count() }";
+    let run = || {
+        let begin = Instant::now();
+        let started = trace(&["--mechanism", "perf", program, "-f", "json"], Stdio::null());
+        let count = || programs().iter().filter(|name| name.starts_with("pc_sched")).count();
+        let before = count();
+        // The gate opens when all are attached, a moment after the last was loaded.
+        let end = Instant::now() + Duration::from_secs(20);
+        while count() < before + 20 {
+            assert!(Instant::now() < end, "{} programs", count());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let started_in = begin.elapsed();
+        let begin = Instant::now();
+        started.signal(rustix::process::Signal::INT);
+        let outcome = started.finish();
+        let stop = begin.elapsed();
+        let points = outcome.good()["plugins"][0]["probes"][0]["attach"].as_array().unwrap().len();
+        (points, started_in, stop, count())
+    };
+    let (points, first, stop, left) = run();
+    // While the last one's links are being closed.
+    let (_, second, again, _) = run();
+    let begin = Instant::now();
+    while !programs().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "programs are left: {:?}", programs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    note(&format!(
+        "{points} perf tracepoints: stopped in {stop:?} and {again:?}, {left} programs left to the closer; started in {first:?}, and in \
+         {second:?} beside it"
+    ));
+    assert!(points >= 20 && stop < Duration::from_secs(1) && again < Duration::from_secs(1), "{stop:?}, {again:?}");
 }

@@ -133,7 +133,7 @@ fn plugin_text(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
     let mut grid = Grid::new(&["probe", "by", "closed", "hits", "unpaired", "filtered", "completed", "in flight"]);
     for probe in &plugin.probes {
         let c = &probe.counts;
-        let unpaired = if c.span { c.unpaired.map_or("unknown".into(), count) } else { String::new() };
+        let unpaired = if c.span { c.unpaired.map_or("skipped".into(), count) } else { String::new() };
         let in_flight = if c.span { count(c.in_flight) } else { String::new() };
         let closed = count(c.hits_closed + c.entry_hits_closed);
         grid.row([
