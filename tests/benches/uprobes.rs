@@ -64,7 +64,8 @@ fn main() {
     let kernel = kernel::running();
     let options = Options::default();
     let attach = |function: &str| format!("uprobe:{}:{function}", program.display());
-    let specs = [probe("nop", &attach("with_nop"), None, "@nop = count()"), probe("pad", &attach("with_pad"), None, "@pad = count()")];
+    let specs =
+        [probe("nop", &attach("with_nop"), None, "@nop = count()"), probe("pad", &attach("with_pad"), None, "@pad = count()")];
     let session = kernel::session(&kernel, kernel::compile(&kernel, &specs, &options), &options, 4096);
     let open = session.load(&kernel).expect("it loads").attach().expect("it attaches").open();
     let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (cost(&program, "nop"), cost(&program, "pad"))).collect();

@@ -35,6 +35,7 @@ workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 
 workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
 workload idle SECONDS THREADS     each thread sleeps
 workload calls COUNT              workload_double(0), workload_double(1) and so on, functions of its own
+workload each COUNT                 as getppid, calls, markers and syncs, one after the other
 workload pairs COUNT              workload_triple(0) and so on, each of which calls workload_double
 workload markers COUNT            a USDT probe `workload:marker` with the arguments 0, 1 and so on, at one of two places in turn;
                                   it has to be attached to
@@ -105,6 +106,12 @@ fn main() -> ExitCode {
         ["compat", count] => (0..number(count)).for_each(|_| compat_getpid()),
         ["blocked", seconds] => blocked(Duration::from_secs(number(seconds))),
         ["calls", count] => (0..number(count)).for_each(|n| assert_eq!(workload_double(n), 2 * n)),
+        ["each", count] => {
+            (0..number(count)).for_each(|_| getppid());
+            (0..number(count)).for_each(|n| assert_eq!(workload_double(n), 2 * n));
+            (0..number(count)).for_each(marker);
+            syncs(number(count));
+        }
         ["pairs", count] => (0..number(count)).for_each(|n| assert_eq!(workload_triple(n), 3 * n)),
         ["markers", count] => (0..number(count)).for_each(marker),
         ["spins", milliseconds] => {

@@ -31,9 +31,9 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 4] = ["language", "kinds", "tools", "oracle"];
+const TESTS: [&str; 5] = ["language", "kinds", "tools", "oracle", "whole"];
 /// What these read, from the root of the checkout.
-const DATA: [&str; 3] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language"];
+const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
 const LIST: &str = "/tests";
 /// Where the table is kept, behind this line and before the next comment.
@@ -46,6 +46,7 @@ pub(crate) struct Prepared {
 
 /// Runs all of it and prints the table; with UPDATE_EXPECT=1 also into docs/kernels.md.
 pub(crate) fn run(place: &Place) -> Result<()> {
+    plugins::run(place)?;
     check(place, &prepare(place)?)
 }
 

@@ -1,0 +1,62 @@
+//! Every kind of attach point that this kernel has through the whole of Portcullis, on each kernel: from the command line by the shipped
+//! plugin to the counts of the report.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use std::{process::Stdio, time::Instant};
+
+use portcullis_ebpf::Kernel as _;
+use portcullis_tests::{kernel, lock, note, trace, workload};
+
+/// How often the workload does each thing.
+const COUNT: u64 = 100;
+
+/// All at once, over one command: each is hit as often as the command does it.
+#[test]
+fn every_kind() {
+    let Some(_lock) = lock() else { return };
+    let file = workload();
+    let file = file.to_str().unwrap();
+    let features = kernel::running().features();
+    let mut points = vec![
+        "tracepoint:syscalls:sys_enter_getppid".to_owned(),
+        "tracepoint:syscalls:sys_exit_getppid".to_owned(),
+        "span:syscall:getppid".to_owned(),
+        format!("uprobe:{file}:workload_double"),
+        format!("uretprobe:{file}:workload_double"),
+        format!("span:uprobe:{file}:workload_double"),
+    ];
+    if cfg!(target_arch = "x86_64") {
+        points.push(format!("usdt:{file}:workload:marker"));
+    }
+    if features.kprobe {
+        points.extend(["kprobe:noop_fsync", "kretprobe:noop_fsync", "span:kprobe:noop_fsync"].map(str::to_owned));
+    }
+    if features.fentry {
+        points.extend(["fentry:noop_fsync", "fexit:noop_fsync", "span:kfunc:noop_fsync"].map(str::to_owned));
+    }
+    let once = [("begin", true), ("end", true), ("iter:task", features.iter)];
+    let once: Vec<&str> = once.into_iter().filter(|(_, there)| *there).map(|(point, _)| point).collect();
+    let mut program: String = points.iter().enumerate().map(|(n, point)| format!("{point} {{ @n[{n}] = count(); }} ")).collect();
+    once.iter().for_each(|point| program.push_str(&format!("{point} {{ @once = count(); }} ")));
+    // Time and events of which there are some.
+    program.push_str("rawtracepoint:sched_switch { @switches = count(); } software:page-faults:1 { @faults = count(); } ");
+    let begin = Instant::now();
+    let outcome = trace(&[&program, "-f", "json", "--", file, "each", &COUNT.to_string()], Stdio::null()).finish();
+    let time = begin.elapsed();
+    let report = outcome.good();
+    let probes = report["plugins"][0]["probes"].as_array().unwrap();
+    let of = |point: &str| {
+        let found = probes.iter().find(|probe| probe["attach"][0].as_str() == Some(point));
+        found.unwrap_or_else(|| panic!("no probe at {point} in {report}"))
+    };
+    for point in &points {
+        assert_eq!(of(point)["hits"], COUNT, "{point}");
+        assert_eq!(of(point)["completed"], COUNT, "{point}");
+    }
+    for point in once {
+        assert_eq!(of(point)["completed"], 1, "{point}");
+    }
+    assert!(of("rawtracepoint:sched_switch")["hits"].as_u64() > Some(0));
+    note(&format!("{} attach points through the whole in {time:?}", probes.len()));
+}
