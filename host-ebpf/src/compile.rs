@@ -141,7 +141,10 @@ impl Unit {
             }
             pass += 1;
             if !self.maps.unsettled() || pass == MAX_PASSES {
-                errors.extend(self.maps.unknown(specs));
+                // What this kernel lacks may have kept a map from being assigned.
+                if errors.iter().all(|error| !error.missing) {
+                    errors.extend(self.maps.unknown(specs));
+                }
                 return if errors.is_empty() { Ok(checked) } else { Err(errors) };
             }
         }

@@ -37,6 +37,10 @@ impl<'a> Frames<'a> {
         Frames { hook, kernel, perhaps: OnceCell::new() }
     }
 
+    fn hook(&self) -> &Hook {
+        self.hook
+    }
+
     /// How many there always are.
     fn always(&self) -> u8 {
         match self.hook {
@@ -87,6 +91,11 @@ impl Generator<'_> {
 
     /// `bpf_get_stack`: the rest it zeroes.
     pub(super) fn get_stack(&mut self, at: Spot, depth: u32, flags: u64) {
+        // For these programs the verifier of some kernels, 6.1 among them, wants memory that has something in it already (arg2_type of
+        // bpf_get_stack_proto_raw_tp, kernel/trace/bpf_trace.c).
+        if matches!(self.frames.hook(), Hook::TpBtf { .. }) && at.is_on_stack() {
+            self.zero(at, 0, 8 * depth);
+        }
         self.asm.mov(R1, R6);
         self.address(R2, at);
         self.asm.set(R3, (8 * depth).into());

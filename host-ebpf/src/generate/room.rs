@@ -43,6 +43,11 @@ impl Spot {
         Spot { base: Base::Stack, offset }
     }
 
+    /// It is on the stack.
+    pub(super) fn is_on_stack(self) -> bool {
+        self.base == Base::Stack
+    }
+
     /// In the record that r7 points to.
     pub(super) fn record(offset: u32) -> Spot {
         Spot { base: Base::Record, offset: offset as i16 }

@@ -45,13 +45,13 @@ pub(super) fn try_all(btf: &Btf) -> Features {
         // By the same trampolines.
         lsm: fentry && lsm(btf),
         uprobe: pmu::find("uprobe").is_ok_and(|found| found.is_some()),
-        // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
-        // Older than every kernel that has ring buffers.
+        // Older than ring buffers, without which there is nothing.
         raw_tracepoint: true,
         kprobe_multi: kprobe_multi(Ends::Entry, &RETURN_0),
         kprobe_session: session.as_ref().is_some_and(|program| kprobe_multi(Ends::Both, program)),
         uprobe_multi: uprobe_multi(Ends::Entry, &RETURN_0),
         uprobe_session: session.as_ref().is_some_and(|program| uprobe_multi(Ends::Both, program)),
+        // PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES
         hardware: possible(sys::perf_event_open_sampling(0, 0, 1_000_000, false, 0).map_err(privilege)),
         // To try one would take the kernel 10 ms.
         watchpoint: pmu::find("breakpoint").is_ok_and(|found| found.is_some()),
