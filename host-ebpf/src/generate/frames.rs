@@ -93,7 +93,7 @@ impl Generator<'_> {
     pub(super) fn get_stack(&mut self, at: Spot, depth: u32, flags: u64) {
         // For these programs the verifier of some kernels, 6.1 among them, wants memory that has something in it already (arg2_type of
         // bpf_get_stack_proto_raw_tp, kernel/trace/bpf_trace.c).
-        if matches!(self.frames.hook(), Hook::TpBtf { .. }) && at.is_on_stack() {
+        if matches!(self.frames.hook(), Hook::TpBtf { .. } | Hook::Fentry { .. } | Hook::Lsm { .. }) && at.is_on_stack() {
             self.zero(at, 0, 8 * depth);
         }
         self.asm.mov(R1, R6);
