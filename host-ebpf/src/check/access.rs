@@ -376,13 +376,12 @@ impl Checker<'_> {
         Ok((index, self.maps.all[index].keys.as_ref().map(|(keys, _)| !keys.is_empty())))
     }
 
-    /// That a program can go through a map.
-    fn for_each(&self, map: &MapAccess, help: &str) -> Result<()> {
-        if self.kernel.features().for_each_map {
-            return Ok(());
+    /// That a program can go through a map. Where it can't, the rest of the probe still says what the map is, and is checked first.
+    fn for_each(&mut self, map: &MapAccess, help: &str) {
+        if !self.kernel.features().for_each_map && self.lacks.is_none() {
+            let message = "this kernel's programs can't go through a map: that takes bpf_for_each_map_elem, of Linux 5.13";
+            self.lacks = Some(Diagnostic { missing: true, ..self.error_help(&map.span, message, help) });
         }
-        let message = "this kernel's programs can't go through a map: that takes bpf_for_each_map_elem, of Linux 5.13";
-        Err(Diagnostic { missing: true, ..self.error_help(&map.span, message, help) })
     }
 
     pub(super) fn clear(&mut self, map: &MapAccess) -> Result<StatementKind> {
@@ -392,7 +391,7 @@ impl Checker<'_> {
             return Ok(StatementKind::Delete { map: index, key: Key::new() });
         }
         if keys == Some(true) {
-            self.for_each(map, "the plugin does it, by `clear` of its import `maps`")?;
+            self.for_each(map, "the plugin does it, by `clear` of its import `maps`");
         }
         Ok(StatementKind::Clear { map: index })
     }
@@ -415,7 +414,7 @@ impl Checker<'_> {
             return Err(self.error_help(&map.span, message, help));
         }
         if keys == Some(true) {
-            self.for_each(map, "the plugin counts what it reads by its import `maps`")?;
+            self.for_each(map, "the plugin counts what it reads by its import `maps`");
         }
         Ok(Typed::Int(Value::Len(index), computed(S64)))
     }

@@ -138,6 +138,7 @@ fn check_once(
         here: ContextUse::default(),
         paths: false,
         loops: 0,
+        lacks: None,
     };
     let mut body = Body::default();
     if let Some(limits) = parsed.limits.filter(|_| checker.iterated().is_some()) {
@@ -155,6 +156,9 @@ fn check_once(
     // Of the body's variables the key knows none: it is built before the body runs, and at the entry, where none does.
     let variables = std::mem::take(&mut checker.variables);
     body.key = checker.key()?;
+    if let Some(error) = checker.lacks {
+        return Err(error);
+    }
     body.variables = variables.iter().map(|variable| variable.text).collect();
     body.saves = checker.saves;
     body.names = checker.names;
@@ -184,6 +188,8 @@ struct Checker<'a> {
     paths: bool,
     /// How many loops are around this statement.
     loops: u32,
+    /// What the kernel lacks that the probe needs.
+    lacks: Option<Diagnostic>,
 }
 
 struct Variable {
