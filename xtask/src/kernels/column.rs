@@ -77,8 +77,12 @@ pub(crate) fn table(columns: &[Column]) -> String {
             rows.push((group, name));
         }
     }
-    let mut groups: Vec<&str> = rows.iter().map(|(group, _)| *group).collect();
-    groups.dedup();
+    let mut groups: Vec<&str> = Vec::new();
+    for (group, _) in &rows {
+        if !groups.contains(group) {
+            groups.push(group);
+        }
+    }
     let mut out = String::new();
     for group in groups {
         let mut lines = vec![line(group, columns.iter().map(|column| column.release.clone()))];
