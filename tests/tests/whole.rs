@@ -3,10 +3,16 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{process::Stdio, time::Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use portcullis_ebpf::Kernel as _;
-use portcullis_tests::{kernel, lock, note, trace, workload};
+use portcullis_ebpf::{Kernel as _, Options};
+use portcullis_tests::{
+    kernel::{self, probe},
+    lock, note, trace, workload,
+};
 
 /// How often the workload does each thing.
 const COUNT: u64 = 100;
@@ -59,4 +65,27 @@ fn every_kind() {
     }
     assert!(of("rawtracepoint:sched_switch")["hits"].as_u64() > Some(0));
     note(&format!("{} attach points through the whole in {time:?}", probes.len()));
+}
+
+/// One, a hundred and a thousand functions of the kernel by wildcard, where one link serves them all: what they take to come and go.
+#[test]
+fn functions_by_wildcard() {
+    let Some(_lock) = lock() else { return };
+    let kernel = kernel::running();
+    if !kernel.features().kprobe_multi {
+        return;
+    }
+    let options = Options { max_targets: 10_000, ..Options::default() };
+    for pattern in ["kprobe:vfs_rea?", "kprobe:vfs_*", "kprobe:tcp_*, kprobe:sock_*, kprobe:skb_*, kprobe:ip_*, kprobe:vfs_*"] {
+        let begin = Instant::now();
+        let compiled = kernel::compile(&kernel, &[probe("all", pattern, None, "@calls[func] = count()")], &options);
+        let points = compiled.needs.attach.len();
+        let open = kernel::session(&kernel, compiled, &options, 4096).load(&kernel).unwrap().attach().unwrap().open();
+        let opened = begin.elapsed();
+        let begin = Instant::now();
+        open.close().detach();
+        let closed = begin.elapsed();
+        note(&format!("{points} kprobes: {opened:?} to the open gate, {closed:?} to close and detach"));
+        assert!(opened + closed < Duration::from_secs(60), "{opened:?} + {closed:?}");
+    }
 }
