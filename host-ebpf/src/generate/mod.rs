@@ -48,7 +48,7 @@ use crate::{
     counters::Layout,
     gate,
     group::{Group, NameTable},
-    kernel::{Features, Kernel, btf::TypeId, syscalls},
+    kernel::{Features, Kernel, SESSION_IS_RETURN, btf::TypeId, syscalls},
     output::{Hook, MapRef, PluginMap},
     plan::{Half, HookPlan, Plan, SpanPlan},
     record::Stream,
@@ -72,9 +72,6 @@ pub(crate) struct Context<'a> {
     /// The kernel's function that says at which end of a call a session's program runs.
     pub(crate) session_is_return: Option<u32>,
 }
-
-/// `__bpf_kfunc bool bpf_session_is_return(...)`, kernel/trace/bpf_trace.c, since Linux 6.10; since 7.0 it takes the context.
-const SESSION_IS_RETURN: &str = "bpf_session_is_return";
 
 /// Where the functions of a program run.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,9 @@
 //! What a kernel can do, as far as generated code depends on it. The host tries each; nothing here is told from a version.
 
+/// The kernel's own function that tells a session's program at which end of a call it runs, since Linux 6.10:
+/// `__bpf_kfunc bool bpf_session_is_return(...)`, kernel/trace/bpf_trace.c. Since 7.0 it takes the context.
+pub const SESSION_IS_RETURN: &str = "bpf_session_is_return";
+
 /// What a kernel can do. Where something is missing, the compiler takes another way, or says what the spec would need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {

@@ -12,7 +12,7 @@ pub mod syscalls;
 use std::ops::Range;
 
 pub use btf::{Btf, Modules, Types};
-pub use features::Features;
+pub use features::{Features, SESSION_IS_RETURN};
 
 /// A kernel: the running one, or a fixture in a test.
 pub trait Kernel {

@@ -11,7 +11,7 @@ use aya_obj::generated::{
 };
 use portcullis_ebpf::{
     functions::{self, Function},
-    kernel::{Btf, Features},
+    kernel::{Btf, Features, SESSION_IS_RETURN},
     output::{Ends, UserPlace},
 };
 use rustix::io::Errno;
@@ -31,7 +31,7 @@ pub(crate) const FUNCTIONS: [&str; 3] = ["bpf_fentry_test1", "vfs_fsync", "vfs_s
 
 /// Tries everything. Without the privilege to try, a kernel counts as able: what is attempted then says why it fails.
 pub(super) fn try_all(btf: &Btf) -> Features {
-    let session = btf.function("bpf_session_is_return").map(|function| asking(function.number()));
+    let session = btf.function(SESSION_IS_RETURN).map(|function| asking(function.number()));
     let fentry = fentry(btf);
     Features {
         atomic_fetch: loads(&exchange()),

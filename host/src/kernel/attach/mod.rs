@@ -179,32 +179,39 @@ impl Place for UserPlace {
     }
 }
 
-/// The kernel refuses a link for many places without saying which it does not like: `alone` asks for each.
-fn first_bad<P: Place>(places: &[P], error: AttachError, alone: impl Fn(&P) -> Result<OwnedFd, AttachError>) -> AttachError {
+/// One link for many places. The kernel refuses it without saying which place it does not like; then each is asked for alone.
+fn together<P: Place>(places: &[P], link: impl Fn(&[P]) -> Result<OwnedFd, AttachError>) -> Result<Link, AttachError> {
+    let error = match link(places) {
+        Ok(fd) => return Ok(Link::quick(fd)),
+        Err(error) => error,
+    };
     if places.len() == 1
         || matches!(error, AttachError::Refused { error: SysError { errno: Errno::PERM | Errno::MFILE, .. }, .. })
     {
-        return error;
+        return Err(error);
     }
-    let bad = places.iter().find_map(|place| alone(place).err().map(|error| (place, error)));
-    bad.map_or(error, |(place, error)| AttachError::OneOf { place: place.name(), error: Box::new(error) })
+    let bad = places.iter().find_map(|place| link(std::slice::from_ref(place)).err().map(|error| (place, error)));
+    Err(bad.map_or(error, |(place, error)| AttachError::OneOf { place: place.name(), error: Box::new(error) }))
 }
 
 /// Detaches all behind the caller's back: at once what is quick, and the slow ones by a process that has nothing else to do. Where there
 /// can be no such process, as by [`detach`].
 pub fn leave(links: Vec<Link>) {
-    let (slow, quick): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|link| link.slow);
-    drop(quick);
-    let fds: Vec<OwnedFd> = slow.into_iter().flat_map(|link| link.fds).collect();
+    let fds: Vec<OwnedFd> = detach_quick(links).into_iter().flat_map(|link| link.fds).collect();
     if !fds.is_empty() && closer::hand_over(&fds).is_err() {
         detach(fds.into_iter().map(Link::slow).collect());
     }
 }
 
+/// Detaches what is quick to detach; the rest.
+fn detach_quick(mut links: Vec<Link>) -> Vec<Link> {
+    links.retain(|link| link.slow);
+    links
+}
+
 /// Detaches all, the slow ones on several threads, and returns when that is done.
 pub fn detach(links: Vec<Link>) {
-    let (slow, quick): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|link| link.slow);
-    drop(quick);
+    let slow = detach_quick(links);
     let share = slow.len().div_ceil(DETACHING_THREADS).max(1);
     let mut slow = slow.into_iter();
     thread::scope(|scope| {

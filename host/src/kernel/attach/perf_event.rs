@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::{AttachError, Link};
-use crate::kernel::sys;
+use crate::kernel::sys::{self, SysError};
 
 /// What is counted, and how many of them are a hit.
 pub(super) struct Event {
@@ -17,26 +17,43 @@ pub(super) struct Event {
 }
 
 pub(super) fn attach(event: &Event, program: BorrowedFd<'_>, cpus: u32) -> Result<Link, AttachError> {
-    let mut events: Vec<OwnedFd> = Vec::new();
+    let open = |cpu| sys::perf_event_open_sampling(event.kind, event.config, event.period, event.frequency, cpu);
+    let refused = |error: SysError| match error.errno {
+        // No driver takes an event of this kind: this machine, often a virtual one, has no such counter.
+        Errno::NOENT | Errno::OPNOTSUPP => {
+            AttachError::NoTarget("counter of this event, as virtual machines often have none".to_owned())
+        }
+        _ => error.into(),
+    };
+    let most = if event.every_cpu { cpus } else { 1 };
+    let fds = on_cpus(cpus, most, open, refused, |fd| sys::perf_event_set_bpf(fd, program))?;
+    Ok(Link { fds, slow: false, timed: true })
+}
+
+/// Opens an event on each CPU that is online, up to `most` of them, and sets each up.
+pub(super) fn on_cpus(
+    cpus: u32,
+    most: u32,
+    open: impl Fn(u32) -> sys::Result<OwnedFd>,
+    refused: impl Fn(SysError) -> AttachError,
+    set: impl Fn(BorrowedFd<'_>) -> sys::Result<()>,
+) -> Result<Vec<OwnedFd>, AttachError> {
+    let mut events = Vec::new();
     for cpu in 0..cpus {
-        let fd = match sys::perf_event_open_sampling(event.kind, event.config, event.period, event.frequency, cpu) {
-            Ok(fd) => fd,
+        let event = match open(cpu) {
+            Ok(event) => event,
             // The CPU is possible and not online.
             Err(error) if error.errno == Errno::NODEV => continue,
-            // No driver takes an event of this kind: this machine, often a virtual one, has no such counter.
-            Err(error) if matches!(error.errno, Errno::NOENT | Errno::OPNOTSUPP) => {
-                return Err(AttachError::NoTarget("counter of this event, as virtual machines often have none".to_owned()));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused(error)),
         };
-        sys::perf_event_set_bpf(fd.as_fd(), program)?;
-        events.push(fd);
-        if !event.every_cpu {
+        set(event.as_fd())?;
+        events.push(event);
+        if events.len() >= most as usize {
             break;
         }
     }
     if events.is_empty() {
         return Err(AttachError::NoTarget("CPU that is online".to_owned()));
     }
-    Ok(Link { fds: events, slow: false, timed: true })
+    Ok(events)
 }
