@@ -18,7 +18,7 @@ pub const fn generation(bit: u8) -> u32 {
     64 + 8 * bit as u32
 }
 
-/// The byte at which the time stands at which plugin `bit` was opened last, a `u64`: CLOCK_MONOTONIC ns, taken just before the store
+/// The byte at which the time stands at which plugin `bit` was opened first, a `u64`: CLOCK_MONOTONIC ns, taken just before the store
 /// that opens.
 pub const fn opened(bit: u8) -> u32 {
     generation(BITS as u8) + 8 * bit as u32

@@ -9,8 +9,7 @@ use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
 use crate::{
     columns,
     contract::{self, Level},
-    grants,
-    manifest::{self, Manifest},
+    grants, manifest,
     output::units,
     scope::Limits,
     worker::{self, Output, Worker},
@@ -49,11 +48,11 @@ pub struct Built {
 #[error("{}", .0.iter().map(|(plugin, e)| format!("plugin \"{plugin}\": {e}")).collect::<Vec<_>>().join("\n"))]
 pub struct SpecErrors(pub Vec<(String, Diagnostic)>);
 
-/// Starts a worker for each plugin of the bundle, all at once, and asks each for its program.
-pub fn declare(manifest: &Manifest, output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
-    let mut workers = Vec::with_capacity(manifest.plugins.len());
+/// Starts a worker for each plugin, all at once, and asks each for its program.
+pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
+    let mut workers = Vec::with_capacity(plugins.len());
     let cache = worker::Cache::of_user();
-    for plugin in &manifest.plugins {
+    for plugin in plugins {
         let component = match plugin.shipped {
             Some(bytes) => bytes.to_vec(),
             None => read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?,
@@ -93,21 +92,26 @@ fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Compiles the probes of all plugins, the plugin at position *n* for bit *n* of the gate.
+/// The bits of the gate for the plugins of a run that begins: the plugin at position *n* has bit *n*. None without a gate.
+pub fn bits(gate: bool) -> impl Iterator<Item = Option<u8>> {
+    (0..).map(move |bit| gate.then_some(bit))
+}
+
+/// Compiles the probes of all plugins, each for its bit of the gate.
 pub fn compile(
     declared: Vec<Declared>,
     kernel: &dyn Kernel,
-    gate: bool,
+    bits: impl Iterator<Item = Option<u8>>,
     scope: Scope,
     limits: Limits,
 ) -> Result<Vec<Built>, SpecErrors> {
     let mut built = Vec::with_capacity(declared.len());
     let mut wrong = Vec::new();
-    for (bit, Declared { plugin, worker, program }) in (0..).zip(declared) {
+    for (bit, Declared { plugin, worker, program }) in bits.zip(declared) {
         let specs: Vec<ProbeSpec> = program.probes.into_iter().map(spec).collect();
         // A reader that sleeps for 10 ms is woken before an eighth of the ring is full.
         let options = Options {
-            gate: gate.then_some(bit),
+            gate: bit,
             scope,
             uid: limits.uid,
             cgroup: limits.cgroup,

@@ -11,13 +11,32 @@ pub fn now() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// What to add to a time of this clock for ns since 1970 (CLOCK_REALTIME), as it is now.
-pub fn realtime_offset() -> i64 {
-    let ns = |clock| {
-        let time = clock_gettime(clock);
-        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+/// How this clock lies to CLOCK_REALTIME.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Realtime {
+    /// What to add to a time of this clock for ns since 1970, as it is now.
+    pub offset: i64,
+    /// How far that may be off, ns: one clock was read between two looks at the other.
+    pub error: u64,
+}
+
+/// How this clock lies to CLOCK_REALTIME now: the best of a few looks.
+pub fn realtime_offset() -> Realtime {
+    let look = || {
+        let before = now();
+        let real = realtime();
+        let after = now();
+        let middle = before + (after - before) / 2;
+        Realtime { offset: real.cast_signed().wrapping_sub(middle.cast_signed()), error: (after - before).div_ceil(2) }
     };
-    i64::try_from(ns(ClockId::Realtime) - ns(ClockId::Monotonic)).unwrap_or_default()
+    (0..5).map(|_| look()).min_by_key(|look| look.error).unwrap_or_default()
+}
+
+/// CLOCK_REALTIME, ns since 1970.
+pub fn realtime() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    // A clock that is set before 1970 is as good as one at it.
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// What to add to UTC for the time of the clock on the wall, as it is now, in seconds.

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => cli::check(&arguments),
         Command::Inspect(arguments) => cli::inspect(&arguments),
         Command::Probes(arguments) => cli::probes(&arguments),
+        Command::Gate(arguments) => cli::gate(&arguments),
+        Command::Status(arguments) => cli::status(&arguments),
         Command::Trace(arguments) => cli::trace(&arguments),
         Command::Doctor(arguments) => cli::doctor(&arguments),
     })

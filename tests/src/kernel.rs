@@ -340,10 +340,12 @@ fn report_of(
         open: closed.opened(),
         close: closed.interval(),
         quiesced: closed.quiesced().expect("the kernel waits"),
+        appointment: None,
     };
     let probes = compiled.probes.iter().zip(probes).map(|(probe, counts)| report::Probe {
         attach: probe.attach.clone(),
         mechanism: probe.mechanism.clone(),
+        before: counts.hits_closed,
         counts: counts.clone(),
     });
     let streams = compiled

@@ -22,7 +22,7 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Info).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let plan = Plan { manifest, command: Vec::new(), system_wide: true, limits: Limits::default() };
+    let plan = Plan { manifest, command: Vec::new(), system_wide: true, limits: Limits::default(), watch: false };
     let ready = run::load(&plan, &kernel, &printer)?;
     let built = ready.plugins();
     let mut out = if arguments.listing { listing(built) } else { String::new() };

@@ -25,8 +25,8 @@ pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Warn).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let declared = bundle::declare(&manifest, &(Arc::clone(&printer) as _))?;
-    let built = bundle::compile(declared, &kernel, manifest.start.gate, Scope::System, Limits::default())?;
+    let declared = bundle::declare(&manifest.plugins, &(Arc::clone(&printer) as _))?;
+    let built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
     let text = if arguments.json { format!("{:#}\n", to_json(&manifest, &built)) } else { to_text(&built) };
     io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)

@@ -4,11 +4,12 @@
 
 mod check;
 mod doctor;
+mod gate;
 mod inspect;
 mod probes;
 mod run;
 mod scope;
-pub mod signals;
+mod status;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -25,17 +26,19 @@ use std::{
 pub use check::check;
 use clap::{Args, Parser, Subcommand};
 pub use doctor::doctor;
+pub use gate::{Action, Gate, One, gate};
 pub use inspect::inspect;
 pub use probes::probes;
 pub use run::run;
 pub use scope::Scope;
+pub use status::status;
 pub use target::Target;
 pub use trace::trace;
 
 use crate::{
     grants::{Refusals, Refused},
     kernel::Mechanism,
-    manifest::{Format, Manifest, quantity},
+    manifest::{Format, Manifest, Open, quantity},
     output::clean,
 };
 
@@ -97,6 +100,10 @@ pub enum Command {
     Inspect(Inspect),
     /// List the attach points that a pattern fits, with their fields.
     Probes(Probes),
+    /// Open, pause or close the gate of a run that goes on, or change its plugins.
+    Gate(Gate),
+    /// Say how the runs of this user go.
+    Status(Status),
     /// Run a program in bpftrace's notation: 'ATTACH /predicate/ { body } ...'.
     Trace(Trace),
     /// Say what this kernel lets this user do, and how to get what is missing.
@@ -118,6 +125,19 @@ pub struct Run {
     /// How to print rows; the bundle's `output.format` otherwise. With json, standard output carries rows alone.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+
+    /// When the gate opens: attached, manual (`portcullis gate open` or SIGUSR1), a time after that as in 2s, or a moment as in
+    /// 2027-01-01T00:00:00Z; the bundle's `start.open` otherwise.
+    #[arg(long, value_name = "WHEN", conflicts_with = "no_gate")]
+    pub open: Option<Open>,
+
+    /// Put a plugin whose file is built anew in the place of the version that runs, without a gap.
+    #[arg(long, conflicts_with = "no_gate")]
+    pub watch: bool,
+
+    /// Write a line to this descriptor when the gate is open.
+    #[arg(long, value_name = "FD")]
+    pub ready_fd: Option<i32>,
 
     /// Compile the gate out: each probe begins when it is attached.
     #[arg(long)]
@@ -150,6 +170,18 @@ pub struct Run {
     /// Start COMMAND, trace it and its children from its first instruction, and end with it.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `portcullis status`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// One run alone: the bundle's name, or the host's process id.
+    #[arg(long, value_name = "NAME|PID")]
+    pub run: Option<String>,
+
+    /// Print JSON: an array of runs.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `portcullis check`
@@ -281,6 +313,14 @@ impl Run {
     pub fn manifest(&self) -> anyhow::Result<Manifest> {
         let mut manifest = self.target.load()?;
         manifest.start.gate &= !self.no_gate;
+        manifest.start.open = self.open.unwrap_or(manifest.start.open);
+        if !manifest.start.gate && manifest.start.open != Open::Attached {
+            let what = "the bundle's `start.open` says when the gate opens, and without a gate nothing does";
+            return Err(UsageError(what.into()).into());
+        }
+        if !manifest.start.gate && self.watch {
+            return Err(UsageError("--watch takes a gate: a new version takes over by a store to it".into()).into());
+        }
         manifest.stop.after = self.duration.or(manifest.stop.after);
         manifest.format = self.format.unwrap_or(manifest.format);
         Ok(manifest)

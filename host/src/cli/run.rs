@@ -2,29 +2,33 @@
 
 use std::{
     io::{self, Write},
-    os::fd::AsFd,
     path::Path,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 
-use super::{Exit, Run, signals::Signals};
+use super::{Exit, Run};
 use crate::{
     contract::Level,
     kernel::{Mechanism, RunningKernel},
     output::Printer,
+    ready::Ready,
     report,
-    run::{self, Ending, Plan, Ready},
+    run::{self, Ending, Plan},
+    signals::{Signals, Stage},
 };
 
 /// Runs a bundle or a plugin to its end.
 pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
+    // Before anything is opened that could get its number.
+    let ready = Ready::new(arguments.ready_fd)?;
     let plan = Plan {
         manifest: arguments.manifest()?,
         command: arguments.command.clone(),
         system_wide: arguments.system_wide,
         limits: arguments.scope.limits()?,
+        watch: arguments.watch,
     };
     let how = How {
         verbose: arguments.verbose,
@@ -33,7 +37,7 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         brief: false,
         mechanism: arguments.mechanism,
     };
-    follow(&plan, &how, |_| None)
+    follow(&plan, &how, ready, |_| None)
 }
 
 /// How a run is watched.
@@ -50,8 +54,13 @@ pub(super) struct How<'a> {
     pub(super) mechanism: Mechanism,
 }
 
-/// Takes a plan to its end. `look` sees what is loaded, and can end it there with a text to print.
-pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -> Option<String>) -> anyhow::Result<Exit> {
+/// Takes a plan to its end, and tells `supervisor` how it goes. `look` sees what is loaded, and can end it there with a text to print.
+pub(super) fn follow(
+    plan: &Plan,
+    how: &How<'_>,
+    mut supervisor: Ready,
+    look: impl FnOnce(&run::Ready<'_>) -> Option<String>,
+) -> anyhow::Result<Exit> {
     let signals = Signals::install().context("can't handle signals")?;
     let level = if how.verbose { Level::Debug } else { Level::Info };
     let printer = Printer::stdio(plan.manifest.format, plan.manifest.plugins.len(), level).context("can't print")?;
@@ -60,7 +69,7 @@ pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -
         // Found out now, and not when there is something to lose.
         report::check_writable(path).context("nothing was run")?;
     }
-    let kernel = RunningKernel::open()?.with_mechanism(how.mechanism);
+    let kernel = Arc::new(RunningKernel::open()?.with_mechanism(how.mechanism));
     let ready = run::load(plan, &kernel, &printer)?;
     if let Some(text) = look(&ready) {
         io::stdout().write_all(text.as_bytes()).context("can't print")?;
@@ -71,11 +80,12 @@ pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -
         return Ok(Exit::Ok);
     }
     signals.orderly();
-    let ended = ready.run(plan, &printer, signals.as_fd(), || signals.received())?;
+    let ended = ready.run(plan, &kernel, &printer, &signals, &mut supervisor)?;
     let report = &ended.report;
     let violations = run::write_report(report, how.report);
     let text = if how.brief { report.to_brief_text() } else { report.to_text() };
     printer.message(&format!("\nThe run ended: {}.\n{text}", ended.ending));
+    signals.at(Stage::Detaching);
     let violations = violations?;
     let exit = if !violations.is_empty() {
         Exit::Accounting
@@ -90,7 +100,7 @@ pub(super) fn follow(plan: &Plan, how: &How<'_>, look: impl FnOnce(&Ready<'_>) -
     Ok(exit)
 }
 
-fn would_run(plan: &Plan, ready: &Ready<'_>) -> String {
+fn would_run(plan: &Plan, ready: &run::Ready<'_>) -> String {
     let plugins = ready.plugins();
     let points: usize = plugins.iter().map(|p| p.compiled.needs.attach.len()).sum();
     let programs: usize = plugins.iter().map(|p| p.compiled.programs.len()).sum();

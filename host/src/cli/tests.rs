@@ -37,7 +37,7 @@ fn run_options() {
     assert_eq!(run("run b.toml"), Run { target: Target { path: "b.toml".into(), ..Default::default() }, ..Default::default() });
     assert_eq!(
         run(
-            "run p.wasm --duration 1m30s --format json --no-gate --report r.json --dry-run --system-wide -v --mechanism perf --uid root --cgroup a.service --config {} \
+            "run p.wasm --duration 1m30s --format json --no-gate --ready-fd 7 --report r.json --dry-run --system-wide -v --mechanism perf --uid root --cgroup a.service --config {} \
              --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"
         ),
         Run {
@@ -49,6 +49,9 @@ fn run_options() {
             },
             duration: Some(Duration::from_secs(90)),
             format: Some(Format::Json),
+            open: None,
+            watch: false,
+            ready_fd: Some(7),
             no_gate: true,
             report: Some("r.json".into()),
             dry_run: true,
@@ -59,6 +62,29 @@ fn run_options() {
             command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),
         }
     );
+}
+
+/// What has a meaning with a gate alone contradicts its absence; each action of `gate` arrives.
+#[test]
+fn gate_options() {
+    for line in
+        ["run b.toml --no-gate --watch", "run b.toml --no-gate --open manual", "run b.toml --open tomorrow", "gate", "gate shut"]
+    {
+        assert!(parse_words(line).is_err(), "{line}");
+    }
+    let options = run("run b.toml --open 2s --watch");
+    assert_eq!((options.open, options.watch), (Some(Open::After(Duration::from_secs(2))), true));
+    let check = |line: &str, run: Option<&str>, action: Action| match parse_words(line) {
+        Ok(Command::Gate(gate)) => assert_eq!(gate, Gate { action, run: run.map(Into::into) }, "{line}"),
+        other => panic!("{line}: {other:?}"),
+    };
+    let one = |plugin: &str| One { plugin: Some(plugin.into()) };
+    check("gate open", None, Action::Open(One::default()));
+    check("gate pause --plugin a --run 12", Some("12"), Action::Pause(one("a")));
+    check("gate --run b resume", Some("b"), Action::Resume(One::default()));
+    check("gate close --plugin x", None, Action::Close(one("x")));
+    check("gate replace a a.wasm", None, Action::Replace { plugin: "a".into(), file: "a.wasm".into() });
+    check("gate join more.toml", None, Action::Join { bundle: "more.toml".into() });
 }
 
 /// Every option of `trace` arrives; what follows the program are its parameters.

@@ -19,6 +19,7 @@ use crate::{
     clock,
     grants::{GrantedBy, Grants},
     manifest::{Format, Manifest},
+    ready::Ready,
     run::Plan,
     shipped,
     trace::{self, Program, ProgramErrors},
@@ -32,6 +33,7 @@ pub fn trace(arguments: &Trace) -> anyhow::Result<Exit> {
         command: command(arguments)?,
         system_wide: arguments.system_wide,
         limits: arguments.scope.limits()?,
+        watch: false,
     };
     if plan.system_wide && plan.command.is_empty() {
         return Err(UsageError("--system-wide is for a run with a COMMAND; without one every process is traced".into()).into());
@@ -43,7 +45,7 @@ pub fn trace(arguments: &Trace) -> anyhow::Result<Exit> {
         brief: !arguments.verbose,
         mechanism: arguments.mechanism,
     };
-    let outcome = follow(&plan, &how, |ready| arguments.listing.then(|| listing(ready.plugins())));
+    let outcome = follow(&plan, &how, Ready::default(), |ready| arguments.listing.then(|| listing(ready.plugins())));
     outcome.map_err(|error| match error.downcast::<SpecErrors>() {
         Ok(SpecErrors(errors)) => ProgramErrors(errors.iter().map(|(_, error)| program.error(error)).collect()).into(),
         Err(error) => error,

@@ -36,7 +36,7 @@ impl Gate {
     pub fn create() -> Result<Gate, MapError> {
         let (map, mapping) = create_mapped(&name(MapRef::Gate), gate::VALUE_SIZE)?;
         let gate = Gate { map, mapping };
-        gate.say_opened(u64::MAX, clock::now());
+        gate.begin(u64::MAX);
         Ok(gate)
     }
 
@@ -47,7 +47,6 @@ impl Gate {
 
     /// Opens the bits of `mask` by one store.
     pub fn open(&self, mask: u64) -> Interval {
-        self.say_opened(mask, clock::now());
         self.store(|word| word.fetch_or(mask, Ordering::SeqCst))
     }
 
@@ -75,8 +74,9 @@ impl Gate {
         self.at(gate::generation(bit)).map_or(0, |generation| generation.load(Ordering::SeqCst))
     }
 
-    /// Says from when on the plugins of `mask` count the time.
-    fn say_opened(&self, mask: u64, now: u64) {
+    /// Has the plugins of `mask` count their time from now on. To be called before they are opened for the first time.
+    pub fn begin(&self, mask: u64) {
+        let now = clock::now();
         for bit in (0..gate::BITS as u8).filter(|bit| mask >> bit & 1 == 1) {
             if let Some(opened) = self.at(gate::opened(bit)) {
                 opened.store(now, Ordering::Relaxed);

@@ -7,7 +7,9 @@
 //! | `features`, `functions`, `binaries` | what it can do, which functions it has, which file a name means |
 //! | [`map`] | making maps, and memory shared with programs |
 //! | [`gate`], [`grace`] | opening and closing; waiting for programs in flight |
+//! | [`tai`] | the clock that several machines share |
 //! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
+//! | [`tai`] | the clock that several machines share |
 //! | [`elements`] | reading and writing the maps that plugins' probes name |
 //! | [`program`], [`attach`], [`closer`] | loading and attaching, and detaching what is slow to detach |
 
@@ -27,6 +29,7 @@ pub mod ring;
 pub mod running;
 pub mod spans;
 pub mod sys;
+pub mod tai;
 
 /// The way out of EPERM.
 pub(crate) const PRIVILEGE: &str =

@@ -4,6 +4,7 @@
 //! mistake that is in it, each with its place. A single plugin file is run as a bundle of one, [`Manifest::single`].
 
 mod error;
+pub mod moment;
 pub mod quantity;
 mod reader;
 #[cfg(test)]
@@ -17,6 +18,8 @@ use std::{
 };
 
 pub use error::{ManifestError, Problem};
+pub use moment::Moment;
+use toml::value::Datetime;
 
 use crate::{contract::Limits, grants::Grants};
 
@@ -28,6 +31,9 @@ pub const MAX_PLUGINS: usize = portcullis_ebpf::gate::BITS;
 
 /// How large a manifest file can be. A bundle of 64 plugins with a long config each is some hundred KiB.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// How long the kernel has to come to rest after the attaching, where the manifest does not say: some times what it takes to rewrite code.
+pub const DEFAULT_SETTLE: Duration = Duration::from_millis(2);
 
 /// How long plugins have for the events that were recorded before the gate closed, where the manifest does not say.
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
@@ -65,6 +71,8 @@ pub struct Start {
     pub gate: bool,
     /// When the gate opens.
     pub open: Open,
+    /// How long after the attaching nothing is opened, so that what the attaching itself sets going is not seen.
+    pub settle: Duration,
 }
 
 /// When the gate opens.
@@ -72,6 +80,32 @@ pub struct Start {
 pub enum Open {
     /// As soon as every probe of every plugin is attached.
     Attached,
+    /// When somebody says so: `portcullis gate open`, or the signal SIGUSR1.
+    Manual,
+    /// This long after every probe of every plugin was attached.
+    After(Duration),
+    /// At a moment that several machines share.
+    At(Moment),
+}
+
+impl std::str::FromStr for Open {
+    type Err = String;
+
+    /// As on the command line: `attached`, `manual`, a duration, or a moment.
+    fn from_str(text: &str) -> Result<Open, String> {
+        match text {
+            "attached" => return Ok(Open::Attached),
+            "manual" => return Ok(Open::Manual),
+            _ => {}
+        }
+        // A moment begins with a year and a dash, which no duration does.
+        if text.contains('-') {
+            let date: Datetime = text.parse().map_err(|_| "this is no moment; write it as 2027-01-01T00:00:00Z".to_owned())?;
+            return Moment::of(&date).map(Open::At).map_err(str::to_owned);
+        }
+        let help = "write `attached`, `manual`, a time as in `2s`, or a moment as in `2027-01-01T00:00:00Z`";
+        quantity::duration(text).map(Open::After).map_err(|error| format!("{error}; {help}"))
+    }
 }
 
 /// How a run ends, other than by a signal, by its command or by a plugin.
@@ -108,6 +142,8 @@ pub struct Plugin {
     pub grants: Grants,
     /// What it may use.
     pub limits: Limits,
+    /// The run ends when this plugin fails.
+    pub essential: bool,
 }
 
 impl Manifest {
@@ -143,14 +179,22 @@ impl Manifest {
             start: Start::default(),
             stop: Stop::default(),
             format: Format::Table,
-            plugins: vec![Plugin { name, source: path.into(), shipped: None, config, grants, limits: Limits::default() }],
+            plugins: vec![Plugin {
+                name,
+                source: path.into(),
+                shipped: None,
+                config,
+                grants,
+                limits: Limits::default(),
+                essential: false,
+            }],
         }
     }
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Start { gate: true, open: Open::Attached }
+        Start { gate: true, open: Open::Attached, settle: DEFAULT_SETTLE }
     }
 }
 

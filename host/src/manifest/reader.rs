@@ -13,8 +13,8 @@ use toml::{
 };
 
 use super::{
-    Format, MAX_NAME, MAX_PLUGINS, Manifest, Open, Plugin, Problem, SCHEMA, Source, Start, Stop, is_name_char, name_of_file,
-    quantity,
+    Format, MAX_NAME, MAX_PLUGINS, Manifest, Moment, Open, Plugin, Problem, SCHEMA, Source, Start, Stop, is_name_char,
+    name_of_file, quantity,
 };
 use crate::{
     contract::Limits,
@@ -36,6 +36,9 @@ const MAX_RING: u64 = 1 << 30;
 
 /// The most attach points that a probe can be allowed: each is a place of the kernel's or a program's code that is rewritten.
 const MAX_ATTACH_POINTS: u32 = 100_000;
+
+/// The longest time to settle: what is longer is meant as something else.
+const MAX_SETTLE: Duration = Duration::from_secs(60);
 
 /// Reads and checks a whole manifest, or says every mistake in it.
 pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
@@ -129,17 +132,74 @@ impl Reader {
     }
 
     fn start(&mut self, section: &Section<'_, '_>) -> Start {
-        self.keys(section, &["gate", "open"]);
-        if let Some((open, span)) = self.string(section, "open")
-            && open != "attached"
+        self.keys(section, &["gate", "open", "settle"]);
+        let gate = self.boolean(section, "gate").unwrap_or(true);
+        let open = section.get("open").map_or(Open::Attached, |value| self.open(section, value));
+        if !gate
+            && open != Open::Attached
+            && let Some(value) = section.get("open")
         {
-            self.problem(
-                span,
-                format!("`start.open` can't be `{open}`"),
-                Some("the one possible value is \"attached\": the gate opens as soon as every probe is attached".into()),
-            );
+            let help = "without a gate each probe records from when it is attached; leave `gate = false` out";
+            self.problem(value.span(), "`start.open` says when the gate opens, and there is none", Some(help.into()));
         }
-        Start { gate: self.boolean(section, "gate").unwrap_or(true), open: Open::Attached }
+        let settle = self.string(section, "settle");
+        let settle = settle.and_then(|(text, span)| {
+            let settle = self.quantity(section, "settle", text, span.clone(), quantity::duration)?;
+            if settle > MAX_SETTLE {
+                self.problem(
+                    span,
+                    "`start.settle` must be at most 1m",
+                    Some("`start.open = { after = \"...\" }` waits longer".into()),
+                );
+            }
+            Some(settle)
+        });
+        Start { gate, open, settle: settle.unwrap_or(super::DEFAULT_SETTLE) }
+    }
+
+    /// `start.open`: a word, or a table with one key.
+    fn open(&mut self, section: &Section<'_, '_>, value: &Spanned<DeValue<'_>>) -> Open {
+        let values = "the values are \"attached\", \"manual\", { after = \"2s\" } and { at = 2027-01-01T00:00:00Z }";
+        let Some(table) = value.get_ref().as_table() else {
+            return match value.get_ref().as_str() {
+                Some("attached") => Open::Attached,
+                Some("manual") => Open::Manual,
+                Some(other) => {
+                    self.problem(value.span(), format!("`start.open` can't be `{other}`"), Some(values.into()));
+                    Open::Attached
+                }
+                None => {
+                    self.wrong_type(value, "start.open", "a string or a table");
+                    Open::Attached
+                }
+            };
+        };
+        let section = Section { name: section.path("open"), span: value.span(), table };
+        self.keys(&section, &["after", "at"]);
+        match (section.get("after"), section.get("at")) {
+            (Some(_), None) => {
+                let after = self.string(&section, "after");
+                let after = after.and_then(|(text, span)| self.quantity(&section, "after", text, span, quantity::duration));
+                after.map_or(Open::Attached, Open::After)
+            }
+            (None, Some(at)) => match at.get_ref() {
+                DeValue::Datetime(date) => Moment::of(date).map_or_else(
+                    |why| {
+                        self.problem(at.span(), format!("`start.open.at` is no moment: {why}"), None);
+                        Open::Attached
+                    },
+                    Open::At,
+                ),
+                _ => {
+                    self.wrong_type(at, "start.open.at", "a date without quotes, as in 2027-01-01T00:00:00Z");
+                    Open::Attached
+                }
+            },
+            _ => {
+                self.problem(value.span(), "`start.open` takes one of `after` and `at`", Some(values.into()));
+                Open::Attached
+            }
+        }
     }
 
     fn stop(&mut self, section: &Section<'_, '_>) -> Stop {
@@ -210,7 +270,7 @@ impl Reader {
     }
 
     fn plugin(&mut self, section: &Section<'_, '_>, path: &Path) -> Plugin {
-        self.keys(section, &["name", "source", "config", "grants", "limits"]);
+        self.keys(section, &["name", "source", "essential", "config", "grants", "limits"]);
         for key in ["name", "source"] {
             if section.get(key).is_none() {
                 self.problem(section.span.clone(), format!("this plugin has no `{key}`"), None);
@@ -230,7 +290,8 @@ impl Reader {
             self.table(section, "config").map_or(Json::Object(serde_json::Map::new()), |config| self.object(config.table));
         let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants));
         let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
-        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits }
+        let essential = self.boolean(section, "essential").unwrap_or(false);
+        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits, essential }
     }
 
     fn grants(&mut self, section: &Section<'_, '_>) -> Grants {

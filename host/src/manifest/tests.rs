@@ -25,8 +25,9 @@ const WHOLE: &str = r#"
 schema = 1
 name = "slow-io"
 [start]
-gate = false
-open = "attached"
+gate = true
+open = { after = "2s" }
+settle = "20ms"
 [stop]
 after = "30s"
 drain = "2s"
@@ -35,6 +36,7 @@ format = "json"
 [[plugin]]
 name = "opensnoop"
 source = "plugins/opensnoop.wasm"
+essential = true
 config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big = 0x7fff_ffff_ffff_ffff }
 [plugin.grants]
 probes = ["span:syscall:open*"]
@@ -73,7 +75,7 @@ fn a_whole_manifest() {
         Manifest {
             source: Source::Bundle("dir/bundle.toml".into()),
             name: "slow-io".into(),
-            start: Start { gate: false, open: Open::Attached },
+            start: Start { gate: true, open: Open::After(Duration::from_secs(2)), settle: Duration::from_millis(20) },
             stop: Stop { after: Some(Duration::from_secs(30)), drain: Duration::from_secs(2) },
             format: Format::Json,
             plugins: vec![
@@ -88,6 +90,7 @@ fn a_whole_manifest() {
                         by: GrantedBy::Manifest
                     },
                     limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20, maps: 16 << 20, attach_points: 5000 },
+                    essential: true,
                 },
                 Plugin {
                     name: "second".into(),
@@ -96,10 +99,34 @@ fn a_whole_manifest() {
                     config: "{}".into(),
                     grants: Grants::none(),
                     limits: Limits::default(),
+                    essential: false,
                 },
             ],
         }
     );
+}
+
+/// When the gate opens, in each of its forms, in a manifest and on the command line.
+#[test]
+fn openings() {
+    let check = |toml: &str, word: &str, expect: Open| {
+        assert_eq!(
+            parse(&HEAD.replacen("[[plugin]]", &format!("[start]\nopen = {toml}\n[[plugin]]"), 1)).unwrap().start.open,
+            expect
+        );
+        assert_eq!(word.parse(), Ok(expect), "{word}");
+    };
+    check("\"attached\"", "attached", Open::Attached);
+    check("\"manual\"", "manual", Open::Manual);
+    check("{ after = \"1m30s\" }", "1m30s", Open::After(Duration::from_secs(90)));
+    let moment = Open::At(Moment(1_798_761_600_000_000_000));
+    check("{ at = 2027-01-01T00:00:00Z }", "2027-01-01T00:00:00Z", moment);
+    check("{ at = 2027-01-01T02:00:00+02:00 }", "2027-01-01T02:00:00+02:00", moment);
+    let wrong = |word: &str, expect: &str| assert_eq!(word.parse::<Open>().unwrap_err(), expect);
+    wrong("2027-13-01T00:00:00Z", "this is no moment; write it as 2027-01-01T00:00:00Z");
+    wrong("2027-01-01", "it takes a date and a time of day");
+    let help = "write `attached`, `manual`, a time as in `2s`, or a moment as in `2027-01-01T00:00:00Z`";
+    wrong("never", &format!("`never` is no duration: `never` does not begin with a number; {help}"));
 }
 
 /// What a manifest does not say has the documented value.
@@ -107,7 +134,7 @@ fn a_whole_manifest() {
 fn defaults() {
     let manifest = parse(HEAD).unwrap();
     assert_eq!(manifest.name, "bundle");
-    assert_eq!(manifest.start, Start { gate: true, open: Open::Attached });
+    assert_eq!(manifest.start, Start { gate: true, open: Open::Attached, settle: DEFAULT_SETTLE });
     assert_eq!(manifest.stop, Stop { after: None, drain: Duration::from_secs(5) });
     assert_eq!(manifest.format, Format::Table);
     assert_eq!(parse(&format!("{HEAD}[stop]\nafter = \"never\"")).unwrap().stop.after, None);
@@ -225,14 +252,40 @@ fn wrong_types() {
 #[test]
 fn impossible_values() {
     wrong(
-        "[start]\nopen = \"manual\"",
+        "[start]\nopen = \"tomorrow\"\nsettle = \"1h\"",
         "
-`start.open` can't be `manual`
+`start.open` can't be `tomorrow`
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | open = \"tomorrow\"
+  |        ^^^^^^^^^^
+  = help: the values are \"attached\", \"manual\", { after = \"2s\" } and { at = 2027-01-01T00:00:00Z }
+
+`start.settle` must be at most 1m
+ --> dir/bundle.toml, line 7, column 10
+  |
+7 | settle = \"1h\"
+  |          ^^^^
+  = help: `start.open = { after = \"...\" }` waits longer",
+    );
+    wrong(
+        "[start]\nopen = { at = 2027-01-01T00:00:00 }\ngate = false",
+        "
+`start.open.at` is no moment: it has no offset from UTC, so that it is another moment on each machine; end it with `Z`
+ --> dir/bundle.toml, line 6, column 15
+  |
+6 | open = { at = 2027-01-01T00:00:00 }
+  |               ^^^^^^^^^^^^^^^^^^^",
+    );
+    wrong(
+        "[start]\nopen = \"manual\"\ngate = false",
+        "
+`start.open` says when the gate opens, and there is none
  --> dir/bundle.toml, line 6, column 8
   |
 6 | open = \"manual\"
   |        ^^^^^^^^
-  = help: the one possible value is \"attached\": the gate opens as soon as every probe is attached",
+  = help: without a gate each probe records from when it is attached; leave `gate = false` out",
     );
     wrong(
         "[stop]\nafter = \"0s\"\ndrain = \"5\"",

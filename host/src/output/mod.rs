@@ -17,7 +17,7 @@ use std::{
     io::{self, Write},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -31,7 +31,7 @@ use crate::{
 pub struct Printer {
     format: Format,
     /// Lines carry the name of their plugin.
-    several: bool,
+    several: AtomicBool,
     /// Log messages below this are not shown.
     level: Level,
     /// Where the times of tables begin, CLOCK_MONOTONIC ns.
@@ -62,7 +62,7 @@ impl Printer {
         let out = Out { to: out, buffer: Vec::new(), text: String::new(), tables: table::Tables::default(), ended: None };
         Printer {
             format,
-            several: plugins > 1,
+            several: AtomicBool::new(plugins > 1),
             level,
             origin: AtomicU64::new(0),
             out: Mutex::new(out),
@@ -74,6 +74,11 @@ impl Printer {
     /// The run began at `time`, CLOCK_MONOTONIC ns: tables show times from there on.
     pub fn opened(&self, time: u64) {
         self.origin.store(time, Ordering::Relaxed);
+    }
+
+    /// From now on lines carry the name of their plugin.
+    pub fn name_plugins(&self) {
+        self.several.store(true, Ordering::Relaxed);
     }
 
     /// The last values of a plugin's metrics, by name.
@@ -111,7 +116,7 @@ impl Output for Printer {
 
     /// Shows text of a plugin, a line each for what stands between line ends. Errors are as of [`Printer::rows`].
     fn line(&self, plugin: &str, text: &str) -> io::Result<()> {
-        let prefix = if self.several { format!("{plugin}: ") } else { String::new() };
+        let prefix = if self.several.load(Ordering::Relaxed) { format!("{plugin}: ") } else { String::new() };
         let text: String = clean::lines(text).lines().map(|line| format!("{prefix}{line}\n")).collect();
         match self.format {
             Format::Table => {

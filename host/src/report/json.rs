@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Plugin, Probe, Report, State};
+use super::{Attach, Clocks, Left, Plugin, Probe, Report, State, Window};
 use crate::contract::Interval;
 
 impl Report {
@@ -14,8 +14,14 @@ impl Report {
                 "open": self.gate.open.map(interval),
                 "close": self.gate.close.map(interval),
                 "quiesced": self.gate.quiesced,
+                "at": self.gate.appointment.map(|appointment| json!({
+                    "moment": appointment.moment.to_string(),
+                    "late": appointment.late,
+                    "real_time": appointment.real_time,
+                })),
             },
-            "attach": self.attach.map(|attach| json!({"first": attach.first, "last": attach.last})),
+            "attach": self.attach.map(attach),
+            "clocks": self.clocks.map(clocks),
             "command": self.command.as_ref().map(|command| json!({"argv": command.argv, "status": command.status})),
             "plugins": self.plugins.iter().map(plugin).collect::<Vec<_>>(),
             "violations": self.check().iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -27,6 +33,34 @@ fn interval(interval: Interval) -> Value {
     json!([interval.earliest, interval.latest])
 }
 
+/// `skew` is what lay between the first and the last, which the gate made none of.
+fn attach(attach: Attach) -> Value {
+    json!({"first": attach.first, "last": attach.last, "skew": attach.last.saturating_sub(attach.first)})
+}
+
+fn clocks(clocks: Clocks) -> Value {
+    json!({
+        "monotonic_to_realtime": {"offset": clocks.realtime.offset, "error": clocks.realtime.error},
+        "realtime": clocks.discipline.map(|discipline| json!({
+            "synchronised": discipline.synchronised,
+            "max_error": discipline.max_error,
+            "estimated_error": discipline.estimated_error,
+            "tai_offset": discipline.tai_offset,
+        })),
+    })
+}
+
+fn window(window: &Window) -> Value {
+    json!({"open": interval(window.open), "close": window.close.map(interval), "quiesced": window.quiesced})
+}
+
+fn left(left: &Left) -> Value {
+    match left {
+        Left::Asked => json!({"why": "asked"}),
+        Left::Replaced { overlap } => json!({"why": "replaced", "overlap": overlap.map(interval)}),
+    }
+}
+
 fn plugin(plugin: &Plugin) -> Value {
     let state = match &plugin.state {
         State::Ok => "ok".to_owned(),
@@ -35,6 +69,10 @@ fn plugin(plugin: &Plugin) -> Value {
     json!({
         "name": plugin.name,
         "state": state,
+        "windows": plugin.windows.iter().map(window).collect::<Vec<_>>(),
+        "attach": plugin.attach.map(attach),
+        "left": plugin.left.as_ref().map(left),
+        "took_over": plugin.took_over.map(interval),
         "drained": plugin.drained,
         "emitted": plugin.emitted(),
         "delivered": plugin.delivered,
@@ -69,6 +107,7 @@ fn probe(probe: &Probe) -> Value {
         "mechanism": probe.mechanism,
         "hits": counts.hits,
         "hits_closed": counts.hits_closed,
+        "hits_before": probe.before,
         "unpaired": counts.unpaired,
         "filtered": counts.filtered,
         "shed": counts.shed,

@@ -18,7 +18,13 @@ use std::{
 
 pub use equations::Violation;
 
-use crate::contract::{Interval, ProbeCounts, StreamCounts};
+pub use crate::session::Window;
+use crate::{
+    clock::Realtime,
+    contract::{Interval, ProbeCounts, StreamCounts},
+    kernel::tai::Discipline,
+    manifest::Moment,
+};
 
 /// A whole run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,10 +34,40 @@ pub struct Report {
     /// When the first and the last probe were attached, CLOCK_MONOTONIC ns: without a gate, the times between which probes would
     /// have begun one after another. `None` if nothing was attached.
     pub attach: Option<Attach>,
+    /// What was known of the clocks at the opening.
+    pub clocks: Option<Clocks>,
     /// How the command of `-- COMMAND` ended.
     pub command: Option<Command>,
-    /// The plugins, in the bundle's order.
+    /// The plugins, in the bundle's order, and then those that joined.
     pub plugins: Vec<Plugin>,
+}
+
+/// The clocks of a report: how its times, of CLOCK_MONOTONIC, lie to those of other machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// What leads to CLOCK_REALTIME.
+    pub realtime: Realtime,
+    /// What the kernel says of how well that clock is kept; `None` if it does not say it.
+    pub discipline: Option<Discipline>,
+}
+
+/// The gate opened at a moment that was said before (`start.open = { at }`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appointment {
+    /// The moment.
+    pub moment: Moment,
+    /// The host had real-time priority for it.
+    pub real_time: bool,
+    /// How long after it the store was done at the latest, by this machine's clock, ns.
+    pub late: u64,
+}
+
+impl Appointment {
+    /// With how late the opening was.
+    pub(crate) fn kept(self, open: Interval, clocks: &Clocks) -> Appointment {
+        let opened = open.latest.saturating_add_signed(clocks.realtime.offset);
+        Appointment { late: opened.saturating_sub(self.moment.0), ..self }
+    }
 }
 
 /// When the gate opened and closed, CLOCK_MONOTONIC ns.
@@ -45,6 +81,8 @@ pub struct Gate {
     pub close: Option<Interval>,
     /// After this nothing of the run changed in the kernel.
     pub quiesced: u64,
+    /// The moment for which the opening was arranged.
+    pub appointment: Option<Appointment>,
 }
 
 /// The skew that the gate removed.
@@ -72,6 +110,14 @@ pub struct Plugin {
     pub name: String,
     /// How it went.
     pub state: State,
+    /// When its bit of the gate was open.
+    pub windows: Vec<Window>,
+    /// When its first and its last probe was attached.
+    pub attach: Option<Attach>,
+    /// Why it left before the others; `None` if it did not.
+    pub left: Option<Left>,
+    /// It took the place of another version: from before the store that opened it to after the one that closed the other.
+    pub took_over: Option<Interval>,
     /// When the last of its events was handed over, CLOCK_MONOTONIC ns; `None` if some never were.
     pub drained: Option<u64>,
     /// Events handed over, counted by the host.
@@ -92,6 +138,19 @@ pub struct Plugin {
     pub metrics: Vec<(String, f64)>,
 }
 
+/// Why a plugin left before the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It was asked to.
+    Asked,
+    /// A new version took its place.
+    Replaced {
+        /// From before the store that opened the new version to after the one that closed this: both may have seen a hit in between. `None` if it
+        /// was paused.
+        overlap: Option<Interval>,
+    },
+}
+
 /// How a plugin went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
@@ -109,6 +168,8 @@ pub struct Probe {
     pub attach: Vec<String>,
     /// How it is attached: `tp_btf`, `raw_tp`, `perf_tracepoint`; several are joined by `+`.
     pub mechanism: String,
+    /// Hits, entries of spans among them, before the gate opened for the plugin: what a tool without a gate would have recorded.
+    pub before: u64,
     /// Its name and its counts.
     pub counts: ProbeCounts,
 }

@@ -32,7 +32,12 @@ fn report() -> Report {
         completed: 1_000,
         ..Default::default()
     };
-    let probe = |counts: ProbeCounts, attach: &str| Probe { attach: vec![attach.into()], mechanism: "tp_btf".into(), counts };
+    let probe = |counts: ProbeCounts, attach: &str| Probe {
+        attach: vec![attach.into()],
+        mechanism: "tp_btf".into(),
+        before: counts.hits_closed,
+        counts,
+    };
     let stream = |name: &str, attempted, emitted, ring_full| Stream {
         name: name.into(),
         counts: StreamCounts { attempted, emitted, ring_full },
@@ -43,7 +48,9 @@ fn report() -> Report {
             open: Some(Interval { earliest: 1_000_000_000, latest: 1_000_000_412 }),
             close: Some(Interval { earliest: 4_000_000_000, latest: 4_000_000_300 }),
             quiesced: 4_008_000_300,
+            appointment: None,
         },
+        clocks: None,
         attach: Some(Attach { first: 990_000_000, last: 993_100_000 }),
         command: Some(Command { argv: vec!["cat".into(), "/etc/passwd".into()], status: Some("exited with 0".into()) }),
         plugins: vec![
@@ -173,20 +180,21 @@ fn every_counter_is_checked() {
 #[test]
 fn json() {
     let expect = serde_json::json!({
-        "gate": {"enabled": true, "open": [1_000_000_000u64, 1_000_000_412u64], "close": [4_000_000_000u64, 4_000_000_300u64], "quiesced": 4_008_000_300u64},
-        "attach": {"first": 990_000_000, "last": 993_100_000},
+        "gate": {"enabled": true, "open": [1_000_000_000u64, 1_000_000_412u64], "close": [4_000_000_000u64, 4_000_000_300u64], "quiesced": 4_008_000_300u64, "at": null},
+        "attach": {"first": 990_000_000, "last": 993_100_000, "skew": 3_100_000},
+        "clocks": null,
         "command": {"argv": ["cat", "/etc/passwd"], "status": "exited with 0"},
         "plugins": [
             {
-                "name": "opens", "state": "ok", "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60, "kernel_misses": 9,
+                "name": "opens", "state": "ok", "windows": [], "attach": null, "left": null, "took_over": null, "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60, "kernel_misses": 9,
                 "probes": [
                     {
-                        "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "unpaired": 3, "filtered": 40,
+                        "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "hits_before": 7, "unpaired": 3, "filtered": 40,
                         "shed": 0, "completed": 67, "entered": 112, "matched": 107, "in_flight": 4, "lost": 1, "map_full": 1, "read_fault": 2, "truncated": 5,
                         "entry": {"hits": 112, "hits_closed": 8, "entered": 112},
                     },
                     {
-                        "name": "reads", "attach": ["tracepoint:syscalls:sys_enter_read"], "mechanism": "tp_btf", "hits": 1234, "hits_closed": 0, "unpaired": 0,
+                        "name": "reads", "attach": ["tracepoint:syscalls:sys_enter_read"], "mechanism": "tp_btf", "hits": 1234, "hits_closed": 0, "hits_before": 0, "unpaired": 0,
                         "filtered": 234, "shed": 0, "completed": 1000, "entered": 0, "matched": 0, "in_flight": 0, "lost": 0, "map_full": 0, "read_fault": 0,
                         "truncated": 0,
                     },
@@ -203,7 +211,7 @@ fn json() {
                 "metrics": {"rate": 0.5, "none": null},
             },
             {
-                "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
+                "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "windows": [], "attach": null, "left": null, "took_over": null, "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
                 "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
             },
         ],
@@ -213,7 +221,7 @@ fn json() {
     let without = Report { gate: Gate { quiesced: 5, ..Default::default() }, ..Default::default() };
     assert_eq!(
         without.to_json().to_string(),
-        r#"{"gate":{"enabled":false,"open":null,"close":null,"quiesced":5},"attach":null,"command":null,"plugins":[],"violations":[]}"#
+        r#"{"gate":{"enabled":false,"open":null,"close":null,"quiesced":5,"at":null},"attach":null,"clocks":null,"command":null,"plugins":[],"violations":[]}"#
     );
 }
 
@@ -225,14 +233,14 @@ fn text() {
         "\
 The gate opened once for all: 2 probes of 2 plugins began at one instant, known to within 412ns.
 Attaching them took 3.1ms from the first to the last; nothing of that time was recorded.
-The probes fired 15 times while the gate was closed; the gate kept that out.
+The probes fired 15 times while the gate was closed, 7 of it before the opening; the gate kept that out.
 The gate closed after 3s; 8ms later the last program in flight had ended.
 The command cat exited with 0.
 
 plugin opens: ok
   not on this kernel: probe gone: there is no tracepoint `gone:gone`
-  probe  by      closed   hits  unpaired  filtered  completed  in flight
-  slow   tp_btf      15    110         3        40         67          4
+  probe  by      before   hits  unpaired  filtered  completed  in flight
+  slow   tp_btf       7    110         3        40         67          4
   reads  tp_btf       0  1,234                 234      1,000
   stream  events  no room
   slow        60        7
@@ -243,11 +251,11 @@ plugin opens: ok
   map elements without room: 1
   rate = 0.5
   none = NaN
-  in flight at the close: slow of thread 12, for 2.5s
-  in flight at the close: slow of thread 11, for 30µs
-  in flight at the close: slow of thread 16, for 4ns
-  in flight at the close: slow of thread 15, for 3ns
-  in flight at the close: slow of thread 14, for 2ns
+  in flight at a close: slow of thread 12, for 2.5s
+  in flight at a close: slow of thread 11, for 30µs
+  in flight at a close: slow of thread 16, for 4ns
+  in flight at a close: slow of thread 15, for 3ns
+  in flight at a close: slow of thread 14, for 2ns
   and 1 younger
 
 plugin other: FAILED: it trapped:
@@ -295,6 +303,57 @@ The counts do not add up. This is a bug in portcullis; please report it with the
   plugin \"p\": emitted = delivered + undelivered does not hold: 2 is not 1 + 0 (which is 1)
 "
     );
+}
+
+/// What is said of an arranged opening, of pauses, and of plugins that came or left in between; and its JSON.
+#[test]
+fn courses() {
+    let window = |open: u64, close: u64| Window {
+        open: Interval { earliest: open, latest: open + 100 },
+        close: Some(Interval { earliest: close, latest: close + 100 }),
+        quiesced: Some(close + 8_000_000),
+    };
+    let overlap = Interval { earliest: 2_000_000_000, latest: 2_000_000_300 };
+    let mut report = report();
+    report.command = None;
+    report.gate.appointment = Some(Appointment { moment: Moment(1_798_761_600_000_000_000), real_time: true, late: 45_000 });
+    let discipline = Discipline { tai_offset: 37, synchronised: true, max_error: 1_500_000, estimated_error: 20_000 };
+    report.clocks = Some(Clocks { realtime: Realtime { offset: 7, error: 30 }, discipline: Some(discipline) });
+    let plugin = |name: &str| Plugin { name: name.into(), ..Default::default() };
+    report.plugins = vec![
+        Plugin { left: Some(Left::Replaced { overlap: Some(overlap) }), windows: vec![window(1, 2_000_000_000)], ..plugin("a") },
+        Plugin { left: Some(Left::Asked), windows: vec![window(1, 5), window(1_000_000_005, 9)], ..plugin("b") },
+        Plugin { took_over: Some(overlap), ..plugin("a") },
+    ];
+    let text = report.to_text();
+    let expect = "\
+It was to open at 2027-01-01T00:00:00Z: it had 45µs later, by this machine's clock, which is kept in step with others to within 20µs by its own \
+estimate, 1.5ms at most.
+The gate closed after 3s; 8ms later the last program in flight had ended.
+
+plugin a: ok
+  a new version took over; for 300ns both were open
+
+plugin b: ok
+  left before the end, as it was asked to
+  paused once, for 1s in all
+
+plugin a: ok
+  took over from the version before it; for 300ns both were open
+";
+    assert!(text.contains(expect), "{text}");
+    let json = report.to_json();
+    assert_eq!(json["gate"]["at"].to_string(), r#"{"moment":"2027-01-01T00:00:00Z","late":45000,"real_time":true}"#);
+    assert_eq!(
+        json["clocks"].to_string(),
+        r#"{"monotonic_to_realtime":{"offset":7,"error":30},"realtime":{"synchronised":true,"max_error":1500000,"estimated_error":20000,"tai_offset":37}}"#
+    );
+    assert_eq!(json["plugins"][0]["left"].to_string(), r#"{"why":"replaced","overlap":[2000000000,2000000300]}"#);
+    assert_eq!(json["plugins"][1]["windows"][0].to_string(), r#"{"open":[1,101],"close":[5,105],"quiesced":8000005}"#);
+    report.plugins.swap_remove(0);
+    report.plugins[0].windows = vec![window(1, 5), window(1_000_000_005, 9), window(3_000_000_009, 9)];
+    report.plugins[1].windows = report.plugins[0].windows.clone();
+    assert!(report.to_text().contains("\nIn between it was paused 2 times, for 4s in all.\n"), "{}", report.to_text());
 }
 
 /// A report file is whole or not there, keeps a link a link, and leaves no other file behind.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Plugin, Report, State};
+use super::{Left, Plugin, Report, State};
 use crate::{
-    contract::ProbeCounts,
+    contract::{Interval, ProbeCounts},
     output::{
         clean,
         units::{count, nanoseconds},
@@ -40,7 +40,7 @@ impl Report {
         }
         for plugin in &self.plugins {
             writeln!(text)?;
-            plugin_text(text, plugin)?;
+            plugin_text(text, plugin, self.common_pauses().is_none())?;
         }
         writeln!(text)?;
         self.outcome(text)
@@ -79,13 +79,55 @@ impl Report {
         }
         let probes = self.plugins.iter().flat_map(|plugin| &plugin.probes);
         let closed: u64 = probes.map(|probe| probe.counts.hits_closed + probe.counts.entry_hits_closed).sum();
-        writeln!(text, "The probes fired {} while the gate was closed; the gate kept that out.", times(closed))?;
+        let before: u64 = self.plugins.iter().flat_map(|plugin| &plugin.probes).map(|probe| probe.before).sum();
+        writeln!(
+            text,
+            "The probes fired {} while the gate was closed, {} of it before the opening; the gate kept that out.",
+            times(closed),
+            count(before)
+        )?;
+        self.appointment(text)?;
+        self.pauses(text)?;
         if let Some(close) = self.gate.close {
             let ran = nanoseconds(close.earliest.saturating_sub(open.latest));
             let quiet = nanoseconds(self.gate.quiesced.saturating_sub(close.latest));
             writeln!(text, "The gate closed after {ran}; {quiet} later the last program in flight had ended.")?;
         }
         Ok(())
+    }
+
+    /// Whether a moment was met that was said before, and how well this machine knows the time.
+    fn appointment(&self, text: &mut String) -> std::fmt::Result {
+        let Some(at) = self.gate.appointment else { return Ok(()) };
+        let clock = match self.clocks.and_then(|clocks| clocks.discipline) {
+            Some(clock) if clock.synchronised => {
+                let (likely, most) = (nanoseconds(clock.estimated_error), nanoseconds(clock.max_error));
+                format!("which is kept in step with others to within {likely} by its own estimate, {most} at most")
+            }
+            Some(_) => "which nobody keeps in step with others".to_owned(),
+            None => "of which the kernel does not say how well it is kept".to_owned(),
+        };
+        let priority = if at.real_time { "" } else { ", without real-time priority" };
+        writeln!(
+            text,
+            "It was to open at {}: it had {} later{priority}, by this machine's clock, {clock}.",
+            at.moment,
+            nanoseconds(at.late)
+        )
+    }
+
+    /// How often the gate was closed for all in between.
+    fn pauses(&self, text: &mut String) -> std::fmt::Result {
+        let Some(pauses) = self.common_pauses().filter(|pauses| !pauses.is_empty()) else { return Ok(()) };
+        let long = pauses.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
+        writeln!(text, "In between it was paused {}, for {} in all.", times(pauses.len() as u64), nanoseconds(long))
+    }
+
+    /// The pauses, if all plugins had the same.
+    fn common_pauses(&self) -> Option<Vec<(u64, u64)>> {
+        let mut all = self.plugins.iter().map(pauses);
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
     }
 
     /// What was lost and where, or, if the counts can be trusted, that nothing was.
@@ -119,27 +161,55 @@ impl Report {
     }
 }
 
-fn plugin_text(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
+/// From the close of a window to the opening of the next.
+fn pauses(plugin: &Plugin) -> Vec<(u64, u64)> {
+    let pairs = plugin.windows.iter().zip(plugin.windows.iter().skip(1));
+    pairs.filter_map(|(one, next)| Some((one.close?.latest, next.open.earliest))).collect()
+}
+
+/// What of a plugin's time in the run was its own.
+fn course(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
+    let width = |overlap: Interval| nanoseconds(overlap.latest.saturating_sub(overlap.earliest));
+    if let Some(overlap) = plugin.took_over {
+        writeln!(text, "  took over from the version before it; for {} both were open", width(overlap))?;
+    }
+    match plugin.left {
+        Some(Left::Asked) => writeln!(text, "  left before the end, as it was asked to"),
+        Some(Left::Replaced { overlap: Some(overlap) }) => {
+            writeln!(text, "  a new version took over; for {} both were open", width(overlap))
+        }
+        Some(Left::Replaced { overlap: None }) => writeln!(text, "  a new version took over while it was paused"),
+        None => Ok(()),
+    }
+}
+
+/// `own_pauses`: not all plugins had the same.
+fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt::Result {
     match &plugin.state {
         State::Ok => writeln!(text, "plugin {}: ok", plugin.name)?,
         State::Failed(cause) => {
             writeln!(text, "plugin {}: FAILED: {}", plugin.name, clean::lines(cause).trim_end().replace('\n', "\n    "))?;
         }
     }
+    course(text, plugin)?;
+    let pauses = if own_pauses { pauses(plugin) } else { Vec::new() };
+    if !pauses.is_empty() {
+        let long = pauses.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
+        writeln!(text, "  paused {}, for {} in all", times(pauses.len() as u64), nanoseconds(long))?;
+    }
     for missing in &plugin.missing {
         let reason = missing.reason.lines().next().unwrap_or_default();
         writeln!(text, "  not on this kernel: probe {}: {}", missing.probe, clean::line(reason))?;
     }
-    let mut grid = Grid::new(&["probe", "by", "closed", "hits", "unpaired", "filtered", "completed", "in flight"]);
+    let mut grid = Grid::new(&["probe", "by", "before", "hits", "unpaired", "filtered", "completed", "in flight"]);
     for probe in &plugin.probes {
         let c = &probe.counts;
         let unpaired = if c.span { c.unpaired.map_or("skipped".into(), count) } else { String::new() };
         let in_flight = if c.span { count(c.in_flight) } else { String::new() };
-        let closed = count(c.hits_closed + c.entry_hits_closed);
         grid.row([
             c.name.clone(),
             probe.mechanism.clone(),
-            closed,
+            count(probe.before),
             count(c.hits),
             unpaired,
             count(c.filtered),
@@ -172,7 +242,7 @@ fn plugin_text(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
     let mut spans: Vec<_> = plugin.in_flight.iter().collect();
     spans.sort_by_key(|span| std::cmp::Reverse(span.age));
     for span in spans.iter().take(LISTED) {
-        writeln!(text, "  in flight at the close: {} of thread {}, for {}", span.probe, span.tid, nanoseconds(span.age))?;
+        writeln!(text, "  in flight at a close: {} of thread {}, for {}", span.probe, span.tid, nanoseconds(span.age))?;
     }
     if spans.len() > LISTED {
         writeln!(text, "  and {} younger", count((spans.len() - LISTED) as u64))?;

@@ -1,31 +1,50 @@
 //! A run, from the manifest to the report:
 //!
 //! ```text
-//! declare -> compile -> grants -> prepare -> load -> (COMMAND, stopped) -> attach -> OPEN -> ... -> CLOSE -> drain -> finish -> report -> detach
+//! declare -> compile -> grants -> prepare -> load -> (COMMAND, stopped) -> attach -> hold -> OPEN -> ... -> CLOSE -> drain -> finish -> report -> detach
 //! ```
 //!
 //! Whatever fails before the opening drops everything that was made: nothing was recorded, nothing is left, and COMMAND never ran.
 //! Whatever ends the run afterwards takes the one path from the close to the detaching.
+//!
+//! | room | what |
+//! |---|---|
+//! | here | the whole way |
+//! | `hold` | attached, and waiting for what opens the gate |
+//! | `live` | from the opening to what ends the run: requests, signals, plugins that come and leave |
+//! | `joining`, `watch` | plugins on their way into a run; files of plugins that are built anew |
+//! | `plugins` | their pumps, and how one leaves |
+//! | `held` | COMMAND |
+//! | `control`, `summary` | what is said of a run while it goes on, and in the report |
 
+mod control;
+mod held;
+mod hold;
+mod joining;
+mod live;
 mod plugins;
 mod summary;
+mod watch;
 
 use std::{
     ffi::OsString,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use plugins::Plugins;
+use hold::Go;
+use joining::Joining;
+use live::Live;
+use plugins::{Parts, Plugin, Plugins};
 use portcullis_ebpf::{
     Scope, processes,
     scope::{self, Children},
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::Timespec,
     io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
@@ -33,21 +52,21 @@ use rustix::{
 use crate::{
     bundle::{self, Built},
     clock,
-    command::{self, Running, Stopped},
-    contract::Opening,
-    kernel::{Processes, RunningKernel},
-    manifest::{Format, Manifest},
+    command::{self, Stopped},
+    contract::{Level, Opening},
+    control::Server,
+    kernel::{Processes, RunningKernel, tai::Discipline},
+    manifest::{Format, Manifest, Open as When},
     names,
     output::Printer,
-    report::{self, Report},
+    ready,
+    report::{self, Clocks, Report},
     scope::Limits,
-    session::{self, Attached, Closed, Compiled, Config, Loaded, Open},
+    session::{self, Closed, Compiled, Config, Loaded},
+    signals::{Signals, Stage, interrupted},
     symbols::{self, Started, Symbols},
-    worker,
+    worker::{self, Output as _},
 };
-
-/// How long COMMAND has to end after it was asked to.
-const COMMAND_ENDS: Duration = Duration::from_secs(1);
 
 /// What to run.
 #[derive(Debug)]
@@ -60,6 +79,8 @@ pub struct Plan {
     pub system_wide: bool,
     /// Whose processes are traced.
     pub limits: Limits,
+    /// Put plugins whose files are built anew in the place of those that run.
+    pub watch: bool,
 }
 
 /// What ended a run.
@@ -67,6 +88,8 @@ pub struct Plan {
 pub enum Ending {
     /// A signal, by name.
     Signal(&'static str),
+    /// `portcullis gate close`.
+    Asked,
     /// `stop.after` or `--duration`.
     Time,
     /// COMMAND ended.
@@ -80,6 +103,8 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
+    /// A plugin without which the run is not to be has failed.
+    Essential(String),
     /// Nobody reads the output any more, or it can't be written.
     Output(io::Error),
     /// No plugin is left.
@@ -107,6 +132,7 @@ pub struct Ready<'k> {
     manifest: Manifest,
     loaded: Loaded<'k>,
     built: Vec<Built>,
+    scope: Scope,
 }
 
 /// Takes a bundle up to the verifier.
@@ -115,22 +141,24 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let follow = !plan.command.is_empty() && !plan.system_wide;
     let marked = follow || plan.limits.pid.is_some();
     let scope = if marked { Scope::Marked } else { Scope::System };
-    let declared = bundle::declare(&manifest, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
-    let mut built = bundle::compile(declared, kernel, manifest.start.gate, scope, plan.limits)?;
+    let declared = bundle::declare(&manifest.plugins, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
+    let mut built = bundle::compile(declared, kernel, bundle::bits(manifest.start.gate), scope, plan.limits)?;
     bundle::check_grants(&built)?;
     bundle::prepare(&mut built)?;
     let children = if follow { Children::Follow } else { Children::Leave };
     let tracker = marked.then(|| scope::tracker(kernel, children)).transpose()?;
     let config = Config { gate: manifest.start.gate, scope, tracker };
-    let loaded = Compiled::new(built.iter().map(session_plugin).collect(), config)?.load(kernel)?;
+    let loaded = Compiled::new(built.iter().map(session::Plugin::from).collect(), config)?.load(kernel)?;
     if let Some(pid) = kernel.symbols().pid() {
         loaded.processes().mark(pid, processes::OWN);
     }
-    Ok(Ready { manifest, loaded, built })
+    Ok(Ready { manifest, loaded, built, scope })
 }
 
-fn session_plugin(built: &Built) -> session::Plugin {
-    session::Plugin { name: built.plugin.name.clone(), compiled: built.compiled.clone(), ring: built.plugin.limits.ring }
+impl From<&Built> for session::Plugin {
+    fn from(built: &Built) -> session::Plugin {
+        session::Plugin { name: built.plugin.name.clone(), compiled: built.compiled.clone(), ring: built.plugin.limits.ring }
+    }
 }
 
 impl Ready<'_> {
@@ -139,53 +167,118 @@ impl Ready<'_> {
         &self.built
     }
 
-    /// Attaches, opens, runs until something ends it, closes, drains and finishes. `interrupt` turns readable when a signal asks
-    /// for the end, and `signal` says which.
+    /// Attaches, opens, runs until something ends it, closes, drains and finishes.
     pub fn run(
         self,
         plan: &Plan,
+        kernel: &Arc<RunningKernel>,
         printer: &Arc<Printer>,
-        interrupt: BorrowedFd<'_>,
-        signal: impl Fn() -> Option<&'static str>,
+        signals: &Signals,
+        ready: &mut ready::Ready,
     ) -> anyhow::Result<Ended> {
-        let Ready { manifest, mut loaded, built } = self;
-        let watched = plan.limits.pid.map(watch).transpose()?;
+        let Ready { manifest, mut loaded, built, scope } = self;
+        let gated = manifest.start.gate;
+        hold::check(manifest.start.open)?;
+        let watched = plan.limits.pid.map(|pid| Ok::<_, anyhow::Error>((pid, watch_process(pid)?))).transpose()?;
+        let watch = plan.watch.then(|| watch::Watch::new(built.iter().map(|built| built.plugin.source.as_path()))).transpose()?;
+        let server = gated.then(|| listen(printer, manifest.start.open)).flatten();
         let output = if manifest.format == Format::Json { command::Output::ToStderr } else { command::Output::Inherit };
         let stopped = (!plan.command.is_empty()).then(|| command::start(&plan.command, output)).transpose()?;
         let processes = loaded.processes();
         mark(&processes, &built, stopped.as_ref(), plan.limits.pid);
-        let rings = (0..built.len()).map(|plugin| loaded.take_ring(plugin)).collect();
-        let maps = (0..built.len()).map(|plugin| loaded.maps(plugin)).collect::<io::Result<_>>();
-        let maps = maps.context("can't pass maps on to the threads that read them")?;
-        let mut plugins = Plugins::start(built, rings, maps, &symbols(&processes), Arc::clone(printer))?;
+        let symbols = symbols(&processes);
+        let cpus = built.first().map_or(1, |built| built.compiled.counters.cpus);
+        let (mut plugins, notices) = Plugins::new(&manifest, opening(cpus), Arc::clone(printer))?;
+        for (number, built) in built.into_iter().enumerate() {
+            let maps = loaded.maps(number).context("can't pass maps on to the threads that read them")?;
+            let parts = Parts { ring: loaded.take_ring(number), maps, symbols: Arc::clone(&symbols) };
+            plugins.add(Plugin::new(built, number, parts, notices.clone())?);
+        }
         let attached = loaded.attach()?;
-        if let Some(signal) = signal() {
-            if manifest.start.gate {
+        if let Some(signal) = signals.received() {
+            if gated {
                 anyhow::bail!(interrupted(signal));
             }
             anyhow::bail!("interrupted by {signal} while probes were being attached");
         }
-        let (mut open, began) = open(attached, printer, &mut plugins)?;
+        let go = match gated {
+            true => hold::wait(&attached, &manifest.start, &mut plugins, server.as_ref(), signals, ready)?,
+            false => Go::default(),
+        };
+        let first = attached.attached().earliest;
+        let mut open = match &go.plugins {
+            Some(numbers) => attached.open_some(numbers),
+            None => attached.open(),
+        };
+        if let Some(error) = open.take_failure() {
+            return Err(error.into());
+        }
         // From here on the run has a report, whatever happens.
-        let mut command = Held::release(stopped, &plan.command, printer);
+        let (now, instant) = (clock::now(), Instant::now());
+        let began = open.interval().map_or(instant, |gate| instant - Duration::from_nanos(now.saturating_sub(gate.latest)));
+        printer.opened(open.interval().map_or(first, |gate| gate.earliest));
+        let clocks = Clocks { realtime: clock::realtime_offset(), discipline: Discipline::read().ok() };
+        plugins.set_realtime_offset(clocks.realtime.offset);
+        let opened: Vec<usize> = plugins.numbers().into_iter().filter(|number| open.is_open(*number)).collect();
+        for number in &opened {
+            plugins.start(*number, open.interval());
+        }
+        ready.opened();
+        let Go { asked, appointment, .. } = go;
+        if let (Some(asked), Some(at)) = (asked, open.interval()) {
+            asked.answer(Ok(crate::control::Answer::Opened { plugins: plugins.names(&opened), at }));
+        }
+        let command = held::Held::release(stopped, &plan.command, printer);
+        let joining = gated.then(|| {
+            let (kernel, printer) = (Arc::clone(kernel), Arc::clone(printer));
+            Joining::new(joining::Context { kernel, printer, processes, symbols, notices, scope, limits: plan.limits })
+        });
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
-        let watched = plan.limits.pid.zip(watched.as_ref());
-        let ending = wait(&mut open, &mut plugins, &mut command, watched, end, interrupt, &signal);
-        let closed = open.close();
-        plugins.drain(Instant::now() + manifest.stop.drain);
-        plugins.finish(&closed);
-        let report = summary::report(&closed, manifest.start.gate, &plugins, command.end())?;
+        let joining = joining.transpose()?;
+        let mut live = Live { open, plugins, command, watched, end, signals, ready, server, joining, watch };
+        let ending = live.until_the_end();
+        let Live { open, mut plugins, command, server, joining, .. } = live;
+
+        signals.at(Stage::Closing);
+        let mut closed = open.close();
+        ready.ending();
+        // Nobody is heard any more, and nobody joins.
+        drop((server, joining));
+        signals.at(Stage::Draining);
+        plugins.drain(&mut closed, Instant::now() + manifest.stop.drain);
+        signals.at(Stage::Finishing);
+        plugins.finish(&mut closed);
+        signals.at(Stage::Reporting);
+        let appointment = appointment.zip(closed.opened()).map(|(appointment, open)| appointment.kept(open, &clocks));
+        let report = summary::report(&closed, gated, &plugins, &summary::Opened { clocks, appointment }, command.end())?;
         Ok(Ended { report, ending, closed })
     }
 }
 
-/// What is said of a signal that comes before the opening.
-pub fn interrupted(signal: &str) -> String {
-    format!("interrupted by {signal} before the gate opened: nothing was recorded")
+/// The socket on which the run can be asked. A run goes on without it, unless nothing else could open its gate but a signal.
+fn listen(printer: &Printer, open: When) -> Option<Server> {
+    let error = match Server::start() {
+        Ok(server) => return Some(server),
+        Err(error) => error,
+    };
+    let level = if open == When::Manual { Level::Warn } else { Level::Debug };
+    printer.log("portcullis", level, &format!("`portcullis gate` and `status` can't reach this run: {error}"));
+    None
+}
+
+/// What `start` gets, but for what is known later.
+fn opening(cpus: u32) -> Opening {
+    Opening {
+        gate: None,
+        realtime_offset: 0,
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        cpus,
+        handed_over: None,
+    }
 }
 
 /// A descriptor that turns readable when the process ends.
-fn watch(pid: u32) -> anyhow::Result<OwnedFd> {
+fn watch_process(pid: u32) -> anyhow::Result<OwnedFd> {
     let found = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let opened = found.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
     opened.map_err(|error| match error {
@@ -215,119 +308,6 @@ fn symbols(processes: &Arc<Processes>) -> Arc<dyn names::Symbols> {
     Arc::new(Symbols::new(&symbols::Options { started: Some(started), ..symbols::Options::default() }))
 }
 
-/// Opens the gate and tells everybody. Returns when the run's time begins: at the end of the opening's interval.
-fn open(attached: Attached, printer: &Printer, plugins: &mut Plugins) -> Result<(Open, Instant), session::Error> {
-    let first = attached.attached().earliest;
-    let mut open = attached.open();
-    if let Some(error) = open.take_failure() {
-        return Err(error);
-    }
-    let (now, instant) = (clock::now(), Instant::now());
-    let began = open.interval().map_or(instant, |gate| instant - Duration::from_nanos(now.saturating_sub(gate.latest)));
-    printer.opened(open.interval().map_or(first, |gate| gate.earliest));
-    plugins.begin(&Opening {
-        gate: open.interval(),
-        realtime_offset: clock::realtime_offset(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        cpus: plugins.cpus(),
-        handed_over: None,
-    });
-    Ok((open, began))
-}
-
-/// COMMAND, if there is one, from its release on.
-struct Held {
-    argv: Vec<String>,
-    running: Option<Running>,
-    /// How it ended.
-    status: Option<String>,
-}
-
-impl Held {
-    fn release(stopped: Option<Stopped>, argv: &[OsString], printer: &Printer) -> Held {
-        let argv = argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-        match stopped.map(Stopped::release) {
-            None => Held { argv, running: None, status: None },
-            Some(Ok(running)) => Held { argv, running: Some(running), status: None },
-            Some(Err(error)) => {
-                // Someone killed it. The gate is open, so this is a run that ended early.
-                printer.message(&format!("portcullis: error: {error}"));
-                Held { argv, running: None, status: Some(error.to_string()) }
-            }
-        }
-    }
-
-    /// It was there and is no more.
-    fn ended(&mut self) -> bool {
-        if let Some(running) = &mut self.running
-            && let Ok(Some(status)) = running.try_wait()
-        {
-            self.status = Some(status.to_string());
-            self.running = None;
-        }
-        !self.argv.is_empty() && self.running.is_none()
-    }
-
-    /// Asks it to end, if it has not, and says how it went.
-    fn end(mut self) -> Option<report::Command> {
-        if self.argv.is_empty() {
-            return None;
-        }
-        if !self.ended()
-            && let Some(running) = &self.running
-        {
-            // It ended in between, else; `ended` sees it.
-            let _ = running.terminate();
-            let _ = poll(&mut [PollFd::new(running, PollFlags::IN)], Some(&timespec(COMMAND_ENDS)));
-            self.ended();
-        }
-        Some(report::Command { argv: self.argv, status: self.status })
-    }
-}
-
-/// Waits for whatever ends the run. Plugins that fail on the way are closed, and the others go on.
-fn wait(
-    open: &mut Open,
-    plugins: &mut Plugins,
-    command: &mut Held,
-    watched: Option<(u32, &OwnedFd)>,
-    end: Option<Instant>,
-    interrupt: BorrowedFd<'_>,
-    signal: &impl Fn() -> Option<&'static str>,
-) -> Ending {
-    loop {
-        if let Some(ending) = plugins.listen(|failed| {
-            open.close_plugin(failed);
-        }) {
-            return ending;
-        }
-        if let Some(signal) = signal() {
-            return Ending::Signal(signal);
-        }
-        if command.ended() {
-            return Ending::Command;
-        }
-        if let Some((pid, process)) = watched
-            && poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timespec(Duration::ZERO))) == Ok(1)
-        {
-            return Ending::Process(pid);
-        }
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        if left == Some(Duration::ZERO) {
-            return Ending::Time;
-        }
-        let mut fds =
-            vec![PollFd::from_borrowed_fd(interrupt, PollFlags::IN), PollFd::from_borrowed_fd(plugins.as_fd(), PollFlags::IN)];
-        fds.extend(watched.map(|(_, process)| PollFd::new(process, PollFlags::IN)));
-        fds.extend(command.running.as_ref().map(|running| PollFd::new(running, PollFlags::IN)));
-        match poll(&mut fds, left.map(timespec).as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            // It can't fail with good descriptors. If it does, the run ends in order.
-            Err(error) => return Ending::Output(error.into()),
-        }
-    }
-}
-
 fn timespec(duration: Duration) -> Timespec {
     // A duration that does not fit is for ever.
     Timespec::try_from(duration).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
@@ -338,6 +318,8 @@ impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Ending::Signal(signal) => write!(f, "{signal}"),
+            Ending::Asked => f.write_str("`portcullis gate close` asked for it"),
+            Ending::Essential(plugin) => write!(f, "plugin \"{plugin}\", which is essential, failed"),
             Ending::Time => f.write_str("its time was over"),
             Ending::Command => f.write_str("the command ended"),
             Ending::Process(pid) => write!(f, "process {pid} ended"),

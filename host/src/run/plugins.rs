@@ -1,148 +1,419 @@
 //! The plugins of a run and their pumps: what they tell, and what became of each.
+//!
+//! A plugin that leaves before the others goes the way that all go at the end: its gate closes, it takes what is in its ring, it makes its last
+//! call, it is entered in the report. One that a new version replaces hands over instead, and the new one starts with what it gave.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use portcullis_ebpf::{Compiled, output::Missing};
 
-use super::Ending;
+use super::{Ending, summary};
 use crate::{
     bundle::Built,
-    contract::{Closing, Opening, ProbeCounts, StreamCounts},
-    kernel::{PluginMaps, Ring},
+    clock,
+    contract::{Closing, Interval, Opening},
+    kernel::{PluginMaps, Ring, SysError},
+    manifest::{self, Manifest},
     names::{Names, Symbols},
     output::Printer,
-    report::State,
-    session::Closed,
+    report::{self, State},
+    session::{Account, Closed, Open},
     worker::{
         Answers, Command, Drained, Event, Pump, Source,
-        pump::{self, Inbox, Notice},
+        pump::{self, Inbox, Notice, Notices},
     },
 };
 
-/// All plugins of a run, by position.
+/// All plugins of a run, by number: that of the session.
 pub(super) struct Plugins {
+    /// The bundle's name.
+    pub(super) bundle: String,
+    /// The run has a gate.
+    pub(super) gated: bool,
     pub(super) all: Vec<Plugin>,
     inbox: Inbox,
     pub(super) printer: Arc<Printer>,
+    /// How long a plugin that leaves has for what was recorded.
+    drain: Duration,
+    /// What `start` gets, but for what is each plugin's own.
+    opening: Opening,
+    /// What ends the run, told before it was asked for.
+    ending: Option<Ending>,
 }
 
 /// One of them.
 pub(super) struct Plugin {
-    pub(super) name: String,
+    /// What the manifest says of it.
+    pub(super) spec: manifest::Plugin,
     pub(super) compiled: Compiled,
     pump: Pump,
     pub(super) state: State,
     pub(super) drained: Option<Drained>,
+    /// `start` was called.
+    started: bool,
+    /// What it waits for before it starts, or got.
+    inherits: Inherits,
+    /// The gate is closed for it, for good, and it is on its way out.
+    pub(super) leaving: Option<Leaving>,
+    /// The last call was made.
+    said_farewell: bool,
     finished: bool,
+    /// Why it left before the others, and when it took over from another.
+    pub(super) left: Option<report::Left>,
+    pub(super) took_over: Option<Interval>,
+    /// What the report says of it, if it is gone.
+    pub(super) entry: Option<report::Plugin>,
+}
+
+/// What a plugin takes over from the version before it.
+enum Inherits {
+    /// That is not known yet.
+    Awaited,
+    /// This, or nothing.
+    Known(Option<Vec<u8>>),
+}
+
+/// How a plugin leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// By `finish`.
+    Finish,
+    /// By `hand-over` to the plugin of this number.
+    HandOver(usize),
+}
+
+/// The session, while it is open and when it is closed.
+pub(super) trait Session {
+    fn account(&self, plugin: usize) -> Result<Option<Account>, SysError>;
+    /// Closes a plugin for good.
+    fn close(&mut self, plugin: usize);
+    /// Lets go of what it had in the kernel.
+    fn forget(&mut self, plugin: usize);
+    /// When nothing of a closed plugin ran any more, where its windows do not say it.
+    fn quiesced(&self) -> u64;
+}
+
+impl Session for Open {
+    fn account(&self, plugin: usize) -> Result<Option<Account>, SysError> {
+        Open::account(self, plugin)
+    }
+
+    fn close(&mut self, plugin: usize) {
+        self.close_plugin(plugin);
+    }
+
+    fn forget(&mut self, plugin: usize) {
+        Open::forget(self, plugin);
+    }
+
+    fn quiesced(&self) -> u64 {
+        clock::now()
+    }
+}
+
+impl Session for Closed {
+    fn account(&self, plugin: usize) -> Result<Option<Account>, SysError> {
+        Closed::account(self, plugin)
+    }
+
+    /// It is closed.
+    fn close(&mut self, _: usize) {}
+
+    /// All are let go of at once.
+    fn forget(&mut self, _: usize) {}
+
+    fn quiesced(&self) -> u64 {
+        Closed::quiesced(self).unwrap_or_default()
+    }
+}
+
+/// What a pump needs beside its worker.
+pub(super) struct Parts {
+    pub(super) ring: Option<Ring>,
+    pub(super) maps: PluginMaps,
+    pub(super) symbols: Arc<dyn Symbols>,
+}
+
+impl Plugin {
+    /// Starts a pump for a plugin that will have this number. It waits for [`Plugins::start`].
+    pub(super) fn new(built: Built, number: usize, parts: Parts, notices: Notices) -> anyhow::Result<Plugin> {
+        let Built { plugin: spec, worker, compiled } = built;
+        let source: Box<dyn Source> = match parts.ring {
+            Some(ring) => Box::new(ring),
+            None => Box::new(Nothing),
+        };
+        let answers = Answers { maps: Box::new(parts.maps), names: Names::new(parts.symbols) };
+        let schema = (compiled.streams.as_slice(), compiled.plugin_maps.as_slice());
+        let pump = Pump::start(worker, number, schema, source, answers, notices)?;
+        Ok(Plugin {
+            spec,
+            compiled,
+            pump,
+            state: State::Ok,
+            drained: None,
+            started: false,
+            inherits: Inherits::Known(None),
+            leaving: None,
+            said_farewell: false,
+            finished: false,
+            left: None,
+            took_over: None,
+            entry: None,
+        })
+    }
+
+    /// Optional probes that this kernel does not have.
+    pub(super) fn missing(&self) -> &[Missing] {
+        &self.compiled.missing
+    }
+
+    /// It takes part in the run.
+    fn is_here(&self) -> bool {
+        self.leaving.is_none() && self.entry.is_none()
+    }
 }
 
 impl Plugins {
-    /// Starts a pump for each plugin. They wait for [`Plugins::begin`].
-    pub(super) fn start(
-        built: Vec<Built>,
-        rings: Vec<Option<Ring>>,
-        maps: Vec<PluginMaps>,
-        symbols: &Arc<dyn Symbols>,
-        printer: Arc<Printer>,
-    ) -> anyhow::Result<Plugins> {
+    /// None yet, and where their pumps put what they tell.
+    pub(super) fn new(bundle: &Manifest, opening: Opening, printer: Arc<Printer>) -> anyhow::Result<(Plugins, Notices)> {
         let (notices, inbox) = pump::notices()?;
-        let mut all = Vec::with_capacity(built.len());
-        for (number, ((Built { plugin, worker, compiled }, ring), maps)) in built.into_iter().zip(rings).zip(maps).enumerate() {
-            let source: Box<dyn Source> = match ring {
-                Some(ring) => Box::new(ring),
-                None => Box::new(Nothing),
-            };
-            let answers = Answers { maps: Box::new(maps), names: Names::new(Arc::clone(symbols)) };
-            let schema = (compiled.streams.as_slice(), compiled.plugin_maps.as_slice());
-            let pump = Pump::start(worker, number, schema, source, answers, notices.clone())?;
-            all.push(Plugin { name: plugin.name, compiled, pump, state: State::Ok, drained: None, finished: false });
-        }
-        Ok(Plugins { all, inbox, printer })
+        let plugins = Plugins {
+            bundle: bundle.name.clone(),
+            gated: bundle.start.gate,
+            all: Vec::new(),
+            inbox,
+            printer,
+            drain: bundle.stop.drain,
+            opening,
+            ending: None,
+        };
+        Ok((plugins, notices))
     }
 
-    /// The number of CPUs for which there are counters.
-    pub(super) fn cpus(&self) -> u32 {
-        self.all.first().map_or(1, |plugin| plugin.compiled.counters.cpus)
-    }
-
-    /// The gate is open.
-    pub(super) fn begin(&mut self, opening: &Opening) {
-        self.send(|_| Command::Start(opening.clone()));
-    }
-
-    fn send(&self, command: impl Fn(usize) -> Command) {
-        for (number, plugin) in self.all.iter().enumerate() {
-            plugin.pump.send(command(number));
+    /// One more. Its number is how many there were before.
+    pub(super) fn add(&mut self, plugin: Plugin) {
+        self.all.push(plugin);
+        if self.all.len() > 1 {
+            self.printer.name_plugins();
         }
     }
 
-    /// Takes what the pumps have told. `failed` is called with each plugin that has failed; the ending is one that they asked for.
-    pub(super) fn listen(&mut self, mut failed: impl FnMut(usize)) -> Option<Ending> {
-        let mut ending = None;
-        while let Some(notice) = self.inbox.try_recv() {
-            let number = notice.plugin;
-            if matches!(notice.event, Event::Failed(_)) {
-                failed(number);
+    /// The number of a plugin that is here.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|plugin| plugin.spec.name == name && plugin.is_here())
+    }
+
+    /// The numbers of those that are here.
+    pub(super) fn numbers(&self) -> Vec<usize> {
+        self.all.iter().enumerate().filter(|(_, plugin)| plugin.is_here()).map(|(number, _)| number).collect()
+    }
+
+    /// The names of some.
+    pub(super) fn names(&self, numbers: &[usize]) -> Vec<String> {
+        numbers.iter().filter_map(|number| Some(self.all.get(*number)?.spec.name.clone())).collect()
+    }
+
+    /// Those that are not gone, with their numbers and names.
+    pub(super) fn here(&self) -> impl Iterator<Item = (usize, &Plugin)> {
+        self.all.iter().enumerate().filter(|(_, plugin)| plugin.entry.is_none())
+    }
+
+    /// The gate is open, since `gate`: those for which it is and that have not started do, once they know what they inherit.
+    pub(super) fn start(&mut self, number: usize, gate: Option<Interval>) {
+        let Some(plugin) = self.all.get_mut(number) else { return };
+        if plugin.started {
+            return;
+        }
+        let Inherits::Known(state) = &mut plugin.inherits else { return };
+        let opening = Opening { gate, handed_over: state.take(), ..self.opening.clone() };
+        plugin.pump.send(Command::Start(opening));
+        plugin.started = true;
+    }
+
+    /// What was learnt of the clock at the opening.
+    pub(super) fn set_realtime_offset(&mut self, offset: i64) {
+        self.opening.realtime_offset = offset;
+    }
+
+    /// Has a plugin leave whose gate is closed for good.
+    pub(super) fn leave(&mut self, number: usize, leaving: Leaving) {
+        if let Leaving::HandOver(to) = leaving
+            && let Some(heir) = self.all.get_mut(to)
+        {
+            heir.inherits = Inherits::Awaited;
+        }
+        let deadline = Instant::now() + self.drain;
+        let Some(plugin) = self.all.get_mut(number).filter(|plugin| plugin.leaving.is_none()) else { return };
+        plugin.leaving = Some(leaving);
+        plugin.pump.send(Command::Drain { deadline });
+    }
+
+    /// Before the opening: the error of a plugin that has failed; or whether one has asked for the end of the run.
+    pub(super) fn fail_early(&mut self) -> anyhow::Result<bool> {
+        while let Some(Notice { event, plugin }) = self.inbox.try_recv() {
+            match event {
+                Event::Failed(error) => {
+                    return Err(anyhow::Error::new(error).context("nothing was recorded: the gate had not opened"));
+                }
+                event => self.note(Notice { event, plugin }),
             }
-            ending = ending.or(self.take(notice));
         }
-        if self.all.iter().all(|plugin| plugin.state != State::Ok) { Some(Ending::AllFailed) } else { ending }
+        Ok(self.ending.is_some())
     }
 
-    fn take(&mut self, Notice { plugin: number, event }: Notice) -> Option<Ending> {
-        let plugin = self.all.get_mut(number)?;
+    /// Takes what the pumps have told. The ending is one that they asked for.
+    pub(super) fn listen(&mut self, session: &mut impl Session) -> Option<Ending> {
+        while let Some(notice) = self.inbox.try_recv() {
+            self.take(notice, session);
+        }
+        if self.all.iter().all(|plugin| plugin.leaving.is_some() && plugin.finished) {
+            self.ending.get_or_insert(Ending::AllFailed);
+        }
+        self.ending.take()
+    }
+
+    /// What can happen at any time.
+    fn note(&mut self, Notice { plugin: number, event }: Notice) {
+        let Some(plugin) = self.all.get_mut(number) else { return };
         match event {
-            Event::StopRequested { reason } => return Some(Ending::Plugin { plugin: plugin.name.clone(), reason }),
-            Event::OutputFailed(error) => return Some(Ending::Output(error)),
+            Event::StopRequested { reason } => {
+                self.ending.get_or_insert(Ending::Plugin { plugin: plugin.spec.name.clone(), reason });
+            }
+            Event::OutputFailed(error) => {
+                self.ending.get_or_insert(Ending::Output(error));
+            }
             Event::Failed(error) => {
                 // At once, so that a long run does not hide it; the report says it again.
                 self.printer.message(&format!("portcullis: error: {error}"));
                 plugin.state = State::Failed(error.cause.to_string());
+                if plugin.spec.essential {
+                    self.ending.get_or_insert(Ending::Essential(plugin.spec.name.clone()));
+                }
             }
             Event::Drained(drained) => plugin.drained = Some(drained),
             Event::Finished => plugin.finished = true,
             Event::Started | Event::HandedOver(_) => {}
         }
-        None
     }
 
-    /// Has every plugin take what is in its ring.
-    pub(super) fn drain(&mut self, deadline: Instant) {
-        self.send(|_| Command::Drain { deadline });
-        self.listen_until(|plugin| plugin.drained.is_some() || plugin.finished);
+    fn take(&mut self, notice: Notice, session: &mut impl Session) {
+        let number = notice.plugin;
+        let (failed, drained, finished) = (
+            matches!(notice.event, Event::Failed(_)),
+            matches!(notice.event, Event::Drained(_)),
+            matches!(notice.event, Event::Finished),
+        );
+        let mut state = None;
+        let notice = match notice.event {
+            Event::HandedOver(given) => {
+                state = given;
+                None
+            }
+            event => Some(Notice { plugin: number, event }),
+        };
+        let handed_over = notice.is_none();
+        if let Some(notice) = notice {
+            self.note(notice);
+        }
+        if failed {
+            session.close(number);
+            self.leave(number, Leaving::Finish);
+        }
+        let Some(leaving) = self.all.get(number).and_then(|plugin| plugin.leaving) else { return };
+        if drained {
+            self.farewell(number, leaving, session);
+        }
+        if let Leaving::HandOver(heir) = leaving
+            && (handed_over || finished)
+        {
+            self.inherit(heir, state, session);
+        }
+        if finished {
+            self.enter(number, session);
+        }
+    }
+
+    /// Makes the last call of a plugin.
+    fn farewell(&mut self, number: usize, leaving: Leaving, session: &impl Session) {
+        let closing = self.closing(number, session);
+        let Some(plugin) = self.all.get_mut(number) else { return };
+        if std::mem::replace(&mut plugin.said_farewell, true) {
+            return;
+        }
+        plugin.pump.send(match leaving {
+            _ if !plugin.started => Command::Abort,
+            Leaving::Finish => Command::Finish(closing),
+            Leaving::HandOver(_) => Command::HandOver,
+        });
+    }
+
+    /// What a plugin starts with is known.
+    fn inherit(&mut self, heir: usize, state: Option<Vec<u8>>, session: &impl Session) {
+        let Some(plugin) = self.all.get_mut(heir).filter(|heir| matches!(heir.inherits, Inherits::Awaited)) else { return };
+        plugin.inherits = Inherits::Known(state);
+        let windows = session.account(heir).ok().flatten().map(|account| account.windows).unwrap_or_default();
+        if let Some(first) = windows.first() {
+            self.start(heir, Some(first.open));
+        }
+    }
+
+    /// Enters a plugin that is gone in the report, and lets go of what it had.
+    fn enter(&mut self, number: usize, session: &mut impl Session) {
+        let account = session.account(number).ok().flatten();
+        let Some(plugin) = self.all.get_mut(number) else { return };
+        // What could not be read is read, or refused, at the end.
+        if let Some(account) = account {
+            plugin.entry = Some(summary::plugin(&account, plugin, &self.printer));
+            session.forget(number);
+        }
+    }
+
+    /// The run's gate is closed: has every plugin take what is in its ring and make its last call. Those that leave do so first, since others
+    /// may wait for what they hand over.
+    pub(super) fn drain(&mut self, closed: &mut Closed, deadline: Instant) {
+        self.listen_until(closed, |plugin| plugin.leaving.is_none() || plugin.finished);
+        for plugin in self.all.iter().filter(|plugin| !plugin.finished) {
+            plugin.pump.send(Command::Drain { deadline });
+        }
+        self.listen_until(closed, |plugin| plugin.drained.is_some() || plugin.finished);
     }
 
     /// Makes the last call of every plugin.
-    pub(super) fn finish(&mut self, closed: &Closed) {
-        self.send(|number| Command::Finish(self.closing(number, closed)));
-        self.listen_until(|plugin| plugin.finished);
+    pub(super) fn finish(&mut self, closed: &mut Closed) {
+        for number in 0..self.all.len() {
+            if self.all.get(number).is_some_and(|plugin| !plugin.finished) {
+                self.farewell(number, Leaving::Finish, closed);
+            }
+        }
+        self.listen_until(closed, |plugin| plugin.finished);
     }
 
     /// Each pump answers within the deadlines that it keeps for its worker.
-    fn listen_until(&mut self, done: impl Fn(&Plugin) -> bool) {
+    fn listen_until(&mut self, closed: &mut Closed, done: impl Fn(&Plugin) -> bool) {
         while !self.all.iter().all(&done) {
             match self.inbox.recv() {
                 // What ends a run does not end it twice.
-                Some(notice) => drop(self.take(notice)),
+                Some(notice) => self.take(notice, closed),
                 None => return,
             }
         }
     }
 
-    fn closing(&self, number: usize, closed: &Closed) -> Closing {
+    fn closing(&self, number: usize, session: &impl Session) -> Closing {
         let drained = self.all.get(number).and_then(|plugin| plugin.drained);
-        let (probes, streams): (Vec<ProbeCounts>, Vec<StreamCounts>) = closed.counts(number).unwrap_or_default();
+        let account = session.account(number).ok().flatten();
+        let last = account.as_ref().and_then(|account| account.windows.last());
         Closing {
-            gate: closed.interval(),
-            quiesced: closed.quiesced().unwrap_or_default(),
-            probes,
-            streams,
+            gate: last.and_then(|window| window.close),
+            quiesced: last.and_then(|window| window.quiesced).unwrap_or_else(|| session.quiesced()),
             delivered: drained.map_or(0, |d| d.delivered),
             undelivered: drained.map_or(0, |d| d.undelivered),
+            probes: account.as_ref().map(|account| account.probes.clone()).unwrap_or_default(),
+            streams: account.map(|account| account.streams).unwrap_or_default(),
         }
     }
 }
@@ -151,13 +422,6 @@ impl AsFd for Plugins {
     /// Becomes readable when a pump has told something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inbox.as_fd()
-    }
-}
-
-impl Plugin {
-    /// Optional probes that this kernel does not have.
-    pub(super) fn missing(&self) -> &[Missing] {
-        &self.compiled.missing
     }
 }
 

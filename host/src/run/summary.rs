@@ -4,48 +4,73 @@ use anyhow::Context as _;
 
 use super::plugins::{Plugin, Plugins};
 use crate::{
-    report::{Attach, Command, Gate, InFlight, Missing, Probe, Report, Stream},
-    session::{Closed, Misses},
+    output::Printer,
+    report::{self, Attach, Clocks, Command, Gate, InFlight, Missing, Probe, Report, Stream},
+    session::{Account, Closed},
 };
 
-pub(super) fn report(closed: &Closed, gate: bool, plugins: &Plugins, command: Option<Command>) -> anyhow::Result<Report> {
+/// What is known from the opening on.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) clocks: Clocks,
+    pub(super) appointment: Option<report::Appointment>,
+}
+
+pub(super) fn report(
+    closed: &Closed,
+    gate: bool,
+    plugins: &Plugins,
+    opened: &Opened,
+    command: Option<Command>,
+) -> anyhow::Result<Report> {
     let quiesced = closed.quiesced().context("the kernel does not say when the last program had ended")?;
-    let misses = closed.misses().context("can't read how often the kernel skipped a program")?;
     let attached = closed.attached();
     let all = plugins.all.iter().enumerate();
+    let plugins = all.map(|(number, one)| {
+        let context = || format!("can't read the counts of plugin \"{}\"", one.spec.name);
+        if let Some(entry) = &one.entry {
+            return Ok(entry.clone());
+        }
+        let account = closed.account(number).with_context(context)?.with_context(context)?;
+        Ok(plugin(&account, one, &plugins.printer))
+    });
     Ok(Report {
-        gate: Gate { enabled: gate, open: closed.opened(), close: closed.interval(), quiesced },
+        gate: Gate { enabled: gate, open: closed.opened(), close: closed.interval(), quiesced, appointment: opened.appointment },
         attach: Some(Attach { first: attached.earliest, last: attached.latest }),
+        clocks: Some(opened.clocks),
         command,
-        plugins: all.map(|(number, p)| plugin(closed, number, p, plugins, &misses)).collect::<anyhow::Result<_>>()?,
+        plugins: plugins.collect::<anyhow::Result<_>>()?,
     })
 }
 
-fn plugin(
-    closed: &Closed,
-    number: usize,
-    plugin: &Plugin,
-    plugins: &Plugins,
-    misses: &[Misses],
-) -> anyhow::Result<crate::report::Plugin> {
-    let context = || format!("can't read the counts of plugin \"{}\"", plugin.name);
-    let (probes, streams) = closed.counts(number).with_context(context)?;
-    let in_flight = closed.in_flight(number).with_context(context)?;
+/// One plugin.
+pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> report::Plugin {
     let name = |probe: usize| plugin.compiled.probes.get(probe).map(|p| p.name.clone()).unwrap_or_default();
     let drained = plugin.drained;
-    let probes = plugin.compiled.probes.iter().zip(probes);
-    let streams = plugin.compiled.streams.iter().zip(streams);
-    Ok(crate::report::Plugin {
-        name: plugin.name.clone(),
+    let probes = plugin.compiled.probes.iter().zip(&account.probes).zip(&account.before);
+    let probes = probes.map(|((probe, counts), before)| Probe {
+        attach: probe.attach.clone(),
+        mechanism: probe.mechanism.clone(),
+        before: *before,
+        counts: counts.clone(),
+    });
+    let streams = plugin.compiled.streams.iter().zip(&account.streams);
+    let in_flight = account.in_flight.iter().map(|span| InFlight { probe: name(span.probe), tid: span.tid, age: span.age });
+    report::Plugin {
+        name: plugin.spec.name.clone(),
         state: plugin.state.clone(),
+        windows: account.windows.clone(),
+        attach: Some(Attach { first: account.attached.earliest, last: account.attached.latest }),
+        left: plugin.left.clone(),
+        took_over: plugin.took_over,
         drained: drained.filter(|d| d.undelivered == 0).map(|d| d.at),
         delivered: drained.map_or(0, |d| d.delivered),
         undelivered: drained.map_or(0, |d| d.undelivered),
-        probes: probes.map(|(p, counts)| Probe { attach: p.attach.clone(), mechanism: p.mechanism.clone(), counts }).collect(),
-        streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts }).collect(),
-        kernel_misses: misses.iter().filter(|m| m.plugin == number).map(|m| m.count).sum(),
+        probes: probes.collect(),
+        streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts: *counts }).collect(),
+        kernel_misses: account.misses,
         missing: plugin.missing().iter().map(|m| Missing { probe: m.probe.clone(), reason: m.reason.clone() }).collect(),
-        in_flight: in_flight.into_iter().map(|span| InFlight { probe: name(span.probe), tid: span.tid, age: span.age }).collect(),
-        metrics: plugins.printer.metrics(&plugin.name),
-    })
+        in_flight: in_flight.collect(),
+        metrics: printer.metrics(&plugin.spec.name),
+    }
 }

@@ -5,14 +5,25 @@ use portcullis_ebpf::{
     output::{Ends, Moment},
 };
 
-use crate::kernel::{LoadError, MapError, attach::AttachError};
+use crate::kernel::{LoadError, MapError, SysError, attach::AttachError};
 
 /// Nothing was recorded, and nothing is left in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// More plugins than the gate has bits.
-    #[error("{0} plugins in one run: {max} at most", max = portcullis_ebpf::gate::BITS)]
-    TooManyPlugins(usize),
+    #[error("{more} plugins beside {there} in one run: {max} at most, one for each bit of the gate", max = portcullis_ebpf::gate::BITS)]
+    TooManyPlugins {
+        /// How many there are.
+        there: usize,
+        /// How many were to join them.
+        more: usize,
+    },
+    /// Nothing can join by a store.
+    #[error("this run has no gate (`start.gate = false` or --no-gate), so plugins can't join it or take the place of others")]
+    NoGate,
+    /// A bit that had an owner can't be given to another.
+    #[error("the kernel refused to wait for the programs of plugins that have left: {0}")]
+    Grace(SysError),
     /// The scope is that of a command, and nothing follows the command's children.
     #[error("a run in the scope of a command needs programs that follow its children: a bug of Portcullis, please report it")]
     NoTracker,

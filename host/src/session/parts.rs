@@ -1,66 +1,106 @@
 //! Everything of a session that is in the kernel, whatever its state.
 
 use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::{AsFd as _, BorrowedFd},
-    sync::Arc,
-    thread::JoinHandle,
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use aya::maps::MapData;
-use portcullis_ebpf::{Compiled, Hook, MapRef, Program, output::Moment, processes::OWN};
+use portcullis_ebpf::{Hook, Program, gate::BITS, output::Moment, processes::OWN};
 
-use super::{Config, Error, Plugin};
+use super::{Config, Error, Plugin, member::Member};
 use crate::{
-    contract::{Interval, ProbeCounts, StreamCounts},
+    clock,
+    contract::Interval,
     kernel::{
-        Counters, Gate, Grace, LoadError, MapError, PluginMaps, Processes, Ring, RunningKernel, SysError,
+        Attaching, Gate, Grace, Processes, RunningKernel,
         attach::{self, AttachError, Link, Pass},
-        elements, map, processes,
+        processes,
         program::{self, LoadedProgram},
-        spans::Spans,
     },
 };
 
 /// How long what follows the opening, the release of a command among it, waits for iterators that have much to go through.
 const PASSES: Duration = Duration::from_secs(1);
 
-/// What a session owns. Fields are dropped in this order: links before what their programs use, the tracker's last.
+/// What all plugins of a session share, also those that join later.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) plugins: Vec<PluginParts>,
-    pub(super) tracker: Option<Installed>,
+pub(super) struct Shared {
     pub(super) gate: Gate,
     /// The programs are compiled for the gate.
     pub(super) gated: bool,
-    pub(super) grace: Arc<Grace>,
+    pub(super) grace: Grace,
     pub(super) processes: Arc<Processes>,
+    bits: Mutex<Bits>,
 }
 
-/// What one plugin owns.
-#[derive(Debug)]
-pub(super) struct PluginParts {
-    pub(super) name: String,
-    pub(super) compiled: Compiled,
-    pub(super) programs: Vec<Installed>,
-    pub(super) counters: Option<Counters>,
-    pub(super) ring: Option<Ring>,
-    pub(super) spans: BTreeMap<usize, Spans>,
-    /// The maps that its probes name, scratch space, and names of places.
-    pub(super) maps: BTreeMap<MapRef, MapData>,
-    /// It was closed before the others.
-    pub(super) closing: Option<Closing>,
+/// Which bits of the gate can be had.
+#[derive(Debug, Default)]
+struct Bits {
+    /// Those that have an owner, or had one that may still be running.
+    taken: u64,
+    /// Of them, those whose owner is detached. A program of it that began before may load the word yet.
+    left: u64,
 }
 
-/// A plugin that was closed alone.
+/// A bit of the gate. It has to outlive the links of the programs that ask for it: when this is dropped, it is given to others
+/// after a grace period.
 #[derive(Debug)]
-pub(super) struct Closing {
-    /// When its bit was closed; `None` without a gate.
-    pub(super) interval: Option<Interval>,
-    /// Waits for the programs in flight and detaches.
-    pub(super) detaching: Option<JoinHandle<()>>,
+pub(super) struct Bit {
+    pub(super) number: u8,
+    shared: Arc<Shared>,
+}
+
+impl Shared {
+    pub(super) fn create(gated: bool) -> Result<Arc<Shared>, Error> {
+        if !processes::initial_namespace() {
+            return Err(Error::PidNamespace);
+        }
+        let processes = Arc::new(Processes::create()?);
+        processes.mark(std::process::id(), OWN);
+        let (gate, grace) = (Gate::create()?, Grace::create()?);
+        Ok(Arc::new(Shared { gate, gated, grace, processes, bits: Mutex::default() }))
+    }
+
+    /// Takes bits that have no owner, the lowest first; bits that had one are taken when there are no others.
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub(super) fn take_bits(self: &Arc<Shared>, count: usize) -> Result<Vec<Bit>, Error> {
+        let mut bits = self.bits.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = |bits: &Bits| (0..BITS as u8).filter(|bit| bits.taken >> bit & 1 == 0).take(count).collect::<Vec<u8>>();
+        if free(&bits).len() < count && bits.left != 0 {
+            self.grace.wait().map_err(Error::Grace)?;
+            bits.taken &= !std::mem::take(&mut bits.left);
+        }
+        let free = free(&bits);
+        if free.len() < count {
+            return Err(Error::TooManyPlugins { there: (bits.taken.count_ones()) as usize, more: count });
+        }
+        bits.taken |= free.iter().fold(0, |mask, bit| mask | 1 << bit);
+        Ok(free.into_iter().map(|number| Bit { number, shared: Arc::clone(self) }).collect())
+    }
+}
+
+impl Bit {
+    pub(super) fn mask(&self) -> u64 {
+        1 << self.number
+    }
+}
+
+impl Drop for Bit {
+    fn drop(&mut self) {
+        self.shared.bits.lock().unwrap_or_else(PoisonError::into_inner).left |= self.mask();
+    }
+}
+
+/// What a session owns. Fields are dropped in this order: links before what their programs use, the tracker's last.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// By number; `None` for a plugin that has left.
+    pub(super) members: Vec<Option<Member>>,
+    pub(super) tracker: Option<Installed>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A program, loaded and perhaps attached.
@@ -77,7 +117,7 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    fn new(loaded: LoadedProgram, program: Program) -> Installed {
+    pub(super) fn new(loaded: LoadedProgram, program: Program) -> Installed {
         Installed { link: None, pass: None, loaded, program, skipped: 0 }
     }
 
@@ -90,90 +130,89 @@ impl Installed {
 }
 
 impl Parts {
-    /// Makes every map and loads every program.
-    pub(super) fn load(plugins: Vec<Plugin>, config: Config, kernel: &RunningKernel) -> Result<Parts, Error> {
-        if !processes::initial_namespace() {
-            return Err(Error::PidNamespace);
-        }
-        let processes = Arc::new(Processes::create()?);
-        processes.mark(std::process::id(), OWN);
-        let mut parts = Parts {
-            plugins: Vec::with_capacity(plugins.len()),
-            tracker: None,
-            gate: Gate::create()?,
-            gated: config.gate,
-            grace: Arc::new(Grace::create()?),
-            processes,
-        };
+    /// Makes every map and loads every program. Each plugin has its bit.
+    pub(super) fn load(
+        plugins: Vec<(Plugin, Bit)>,
+        shared: Arc<Shared>,
+        config: Config,
+        kernel: &RunningKernel,
+    ) -> Result<Parts, Error> {
+        let mut parts = Parts { members: Vec::with_capacity(plugins.len()), tracker: None, shared };
         if let Some(program) = config.tracker {
-            let loaded = parts.load_program(&program, None, kernel);
+            let loaded = program::load(&program, kernel, |map| parts.shared.fd(map));
             let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
             parts.tracker = Some(Installed::new(loaded, program));
         }
-        for plugin in plugins {
-            let name = plugin.name.clone();
-            let mut made = PluginParts::new(plugin).map_err(|source| Error::PluginMap { plugin: name, source })?;
-            for program in std::mem::take(&mut made.compiled.programs) {
-                let loaded = parts.load_program(&program, Some(&made), kernel);
-                let loaded = loaded.map_err(|source| Error::load(&made.name, &made.compiled, &program, source))?;
-                made.programs.push(Installed::new(loaded, program));
-            }
-            parts.plugins.push(made);
+        for (plugin, bit) in plugins {
+            parts.members.push(Some(Member::load(plugin, bit, &parts.shared, kernel)?));
         }
         Ok(parts)
     }
 
-    fn load_program(
-        &self,
-        program: &Program,
-        plugin: Option<&PluginParts>,
-        kernel: &RunningKernel,
-    ) -> Result<LoadedProgram, LoadError> {
-        program::load(program, kernel, |map| match map {
-            MapRef::Gate => Some(self.gate.fd()),
-            MapRef::Processes => Some(self.processes.fd()),
-            _ => plugin?.fd(map),
-        })
+    /// The plugins that are there, with their numbers.
+    pub(super) fn here(&self) -> impl Iterator<Item = (usize, &Member)> {
+        self.members.iter().enumerate().filter_map(|(number, member)| Some((number, member.as_ref()?)))
     }
 
-    /// What begins with the opening, after it: first the programs for that moment run, then time and events are counted, and iterators
-    /// go through what there is, on which this waits no longer than [`PASSES`].
-    pub(super) fn begin(&mut self) -> Result<(), Error> {
-        for plugin in &self.plugins {
-            for program in plugin.programs.iter().filter(|p| p.program.hook == Hook::Host(Moment::Begin)) {
-                program.loaded.run().map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
-            }
+    pub(super) fn member(&self, plugin: usize) -> Option<&Member> {
+        self.members.get(plugin)?.as_ref()
+    }
+
+    pub(super) fn member_mut(&mut self, plugin: usize) -> Option<&mut Member> {
+        self.members.get_mut(plugin)?.as_mut()
+    }
+
+    /// Those of `plugins` that are there and fit, to be changed.
+    pub(super) fn select(&mut self, plugins: &[usize], fits: impl Fn(&Member) -> bool) -> Vec<&mut Member> {
+        let members = self.members.iter_mut().enumerate().filter(|(number, _)| plugins.contains(number));
+        members.filter_map(|(_, member)| member.as_mut().filter(|member| fits(member))).collect()
+    }
+
+    /// Attaches every program of every plugin; the times before the first and after the last.
+    pub(super) fn attach(&mut self, kernel: &RunningKernel) -> Result<Interval, Error> {
+        let _attaching = Attaching::begin();
+        if let Some(own) = &mut self.tracker {
+            own.attach(kernel).map_err(|source| Error::tracker(&own.program, source))?;
         }
-        for plugin in &mut self.plugins {
-            for program in &mut plugin.programs {
-                let started = program.link.as_ref().map_or(Ok(()), Link::start);
-                let started = started.and_then(|()| program.pass.as_mut().map_or(Ok(()), Pass::start));
-                started.map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
-            }
+        let mut all: Option<Interval> = None;
+        for member in self.members.iter_mut().flatten() {
+            let attached = member.attach(kernel)?;
+            all = Some(Interval { earliest: all.map_or(attached.earliest, |all| all.earliest), latest: attached.latest });
+        }
+        let now = clock::now();
+        Ok(all.unwrap_or(Interval { earliest: now, latest: now }))
+    }
+
+    /// What begins with the opening of these plugins, after it: first the programs for that moment run, then time and events are
+    /// counted, and iterators go through what there is, on which this waits no longer than [`PASSES`].
+    pub(super) fn begin(&mut self, plugins: &[usize]) -> Result<(), Error> {
+        for member in self.select(plugins, |_| true) {
+            member.each_program(|program| match program.program.hook {
+                Hook::Host(Moment::Begin) => program.loaded.run().map_err(Into::into),
+                _ => Ok(()),
+            })?;
+        }
+        for member in self.select(plugins, |_| true) {
+            member.each_program(|program| {
+                program.link.as_ref().map_or(Ok(()), Link::start)?;
+                program.pass.as_mut().map_or(Ok(()), Pass::start).map_err(Into::into)
+            })?;
         }
         let until = Instant::now() + PASSES;
-        for plugin in &mut self.plugins {
-            for program in &mut plugin.programs {
-                let passed = program.pass.as_mut().map_or(Ok(()), |pass| pass.wait(until));
-                passed.map_err(|e| Error::attach(&plugin.name, &plugin.compiled, &program.program, e.into()))?;
-            }
+        for member in self.select(plugins, |_| true) {
+            member.each_program(|program| program.pass.as_mut().map_or(Ok(()), |pass| pass.wait(until)).map_err(Into::into))?;
         }
         Ok(())
     }
 
     /// The links of the session's plugins, to be detached.
     pub(super) fn take_links(&mut self) -> Vec<Link> {
-        self.plugins.iter_mut().flat_map(PluginParts::take_links).collect()
+        self.members.iter_mut().flatten().flat_map(Member::take_links).collect()
     }
 
-    /// Waits for the plugins that were closed alone.
-    pub(super) fn join_closing(&mut self) {
-        for closing in self.plugins.iter_mut().filter_map(|plugin| plugin.closing.as_mut()) {
-            if let Some(thread) = closing.detaching.take() {
-                // It cannot panic, and if it did, its links are gone as well.
-                let _ = thread.join();
-            }
-        }
+    /// Waits for the programs of plugins that were closed alone to be detached.
+    pub(super) fn join_detaching(&mut self) {
+        self.members.iter_mut().flatten().for_each(Member::join_detaching);
     }
 }
 
@@ -181,89 +220,7 @@ impl Drop for Parts {
     /// All perf events would be closed one after another else, at up to 100 ms each.
     fn drop(&mut self) {
         attach::detach(self.take_links());
-        self.join_closing();
+        self.join_detaching();
         attach::detach(self.tracker.iter_mut().filter_map(|own| own.link.take()).collect());
-    }
-}
-
-impl PluginParts {
-    fn new(plugin: Plugin) -> Result<PluginParts, MapError> {
-        let Plugin { name, compiled, ring: size } = plugin;
-        let (mut counters, mut ring, mut spans, mut maps) = (None, None, BTreeMap::new(), BTreeMap::new());
-        for spec in &compiled.maps {
-            match spec.map {
-                MapRef::Counters => counters = Some(Counters::create(compiled.counters, spec.value_size)?),
-                MapRef::Ring => ring = Some(Ring::create(size)?),
-                MapRef::Span(probe) => {
-                    spans.insert(probe, Spans::create(spec)?);
-                }
-                MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => {
-                    maps.insert(spec.map, map::create(spec, 0)?);
-                }
-                // The session's, not the plugin's.
-                MapRef::Gate | MapRef::Processes => {}
-            }
-        }
-        Ok(PluginParts { name, compiled, programs: Vec::new(), counters, ring, spans, maps, closing: None })
-    }
-
-    fn fd(&self, map: MapRef) -> Option<BorrowedFd<'_>> {
-        match map {
-            MapRef::Counters => self.counters.as_ref().map(Counters::fd),
-            MapRef::Ring => self.ring.as_ref().map(|ring| ring.as_fd()),
-            MapRef::Span(probe) => self.spans.get(&probe).map(Spans::fd),
-            MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => self.maps.get(&map).map(|map| map.fd().as_fd()),
-            MapRef::Gate | MapRef::Processes => None,
-        }
-    }
-
-    /// What comes at the end, before the close: the programs for that moment run.
-    pub(super) fn end(&mut self) {
-        for program in self.programs.iter_mut().filter(|p| p.program.hook == Hook::Host(Moment::End)) {
-            program.skipped += u64::from(program.loaded.run().is_err());
-        }
-    }
-
-    /// Time and events need not be counted behind the close, and iterators are at their end.
-    pub(super) fn stop(&mut self) {
-        for program in &mut self.programs {
-            // Where it goes on, its programs see that the gate is closed.
-            let _ = program.link.as_ref().map(Link::stop);
-            program.skipped += u64::from(program.pass.as_mut().is_some_and(|pass| pass.stop().is_err()));
-        }
-    }
-
-    /// The maps that its probes name, for one who reads them on another thread, also when this is gone.
-    pub(super) fn plugin_maps(&self) -> io::Result<PluginMaps> {
-        let maps = self.compiled.plugin_maps.iter().enumerate().map(|(number, map)| {
-            let which = MapRef::Plugin(number);
-            let spec = self.compiled.maps.iter().find(|spec| spec.map == which);
-            let (Some(data), Some(spec)) = (self.maps.get(&which), spec) else {
-                return Err(io::Error::other(format!(
-                    "the map `@{}` was not made: a bug of Portcullis, please report it",
-                    map.name
-                )));
-            };
-            elements::Open::new(map.clone(), data.fd().as_fd().try_clone_to_owned()?, spec.max_entries)
-        });
-        Ok(PluginMaps::new(maps.collect::<io::Result<_>>()?))
-    }
-
-    pub(super) fn take_links(&mut self) -> Vec<Link> {
-        self.programs.iter_mut().filter_map(|program| program.link.take()).collect()
-    }
-
-    /// What its programs have counted so far, without spans in flight.
-    pub(super) fn counts(&self) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
-        let Some(counters) = &self.counters else { return (Vec::new(), Vec::new()) };
-        let probes = self.compiled.probes.iter().enumerate().map(|(i, probe)| counters.probe(i, probe));
-        let streams = (0..self.compiled.streams.len()).map(|i| counters.stream(i));
-        (probes.collect(), streams.collect())
-    }
-
-    /// How often the kernel skipped one of its programs, or refused to run it.
-    pub(super) fn misses(&self) -> Result<Vec<(&Program, u64)>, SysError> {
-        let misses = self.programs.iter().map(|p| Ok((&p.program, p.loaded.info()?.recursion_misses + p.skipped)));
-        misses.collect()
     }
 }

@@ -22,6 +22,7 @@ use std::{
 
 const USAGE: &str = "\
 workload getppid COUNT            getppid(2), COUNT times
+workload getppid-slowly COUNT     the same, 3 microseconds apart
 workload reads COUNT THREADS      each thread reads 1 byte from /dev/zero, COUNT times
 workload reads-until-told COUNT THREADS   the same until standard input ends, and then COUNT times
 workload readers SECONDS THREADS  the same for so long
@@ -66,6 +67,11 @@ fn main() -> ExitCode {
     let number = |text: &str| text.parse::<u64>().unwrap_or(0);
     match *arguments.as_slice() {
         ["getppid", count] => (0..number(count)).for_each(|_| getppid()),
+        ["getppid-slowly", count] => (0..number(count)).for_each(|_| {
+            getppid();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_micros(3) {}
+        }),
         ["reads", count, threads] => in_threads(number(threads), || read_zeros(number(count))),
         ["reads-until-told", count, threads] => {
             let told = Arc::new(AtomicBool::new(false));

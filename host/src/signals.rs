@@ -1,8 +1,8 @@
-//! The signals that end a run: SIGINT, SIGTERM and SIGHUP.
+//! The signals that a run knows: SIGINT, SIGTERM and SIGHUP end it, SIGUSR1 opens the gate and SIGUSR2 pauses it.
 //!
-//! While a bundle is loaded there is nothing to put in order, and a signal ends the process at once. From then on the first ends
-//! the run in the ordinary way, with closed gate and report; the next ends the process at once. A signal that comes
-//! right after the first is the first again: timeout(1) sends each to the process and then to its group.
+//! While a bundle is loaded there is nothing to put in order, and a signal that ends ends the process at once. From then on the first ends
+//! the run in the ordinary way, with closed gate and report; the next ends the process at once, and says what was left undone. A signal that
+//! comes right after the first is the first again: timeout(1) sends each to the process and then to its group.
 
 use std::{
     fs, io,
@@ -16,38 +16,93 @@ use std::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::{
     SigId,
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
     low_level,
 };
 
-use crate::{clock, run::interrupted};
+use crate::clock;
 
 /// How long after the first a signal is still the same one, ns.
 const SAME: u64 = 500_000_000;
 
-/// The handlers of the signals that end a run, until it is dropped.
+/// How far the end of a run has come, for one who does not wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stage {
+    /// It has not begun.
+    Running,
+    /// The gate closes.
+    Closing,
+    /// Plugins take what was recorded.
+    Draining,
+    /// Plugins make their last call.
+    Finishing,
+    /// The report is made.
+    Reporting,
+    /// Everything is out.
+    Detaching,
+}
+
+impl Stage {
+    const ALL: [Stage; 6] =
+        [Stage::Running, Stage::Closing, Stage::Draining, Stage::Finishing, Stage::Reporting, Stage::Detaching];
+
+    /// What was not done when a run was ended at once.
+    fn undone(self) -> &'static str {
+        match self {
+            Stage::Running | Stage::Closing => {
+                "the gate was not closed in order: what plugins had not taken yet is lost, no plugin finished, and there is no report"
+            }
+            Stage::Draining => "what plugins had not taken yet is lost, no plugin finished, and there is no report",
+            Stage::Finishing => "plugins took all that was recorded, but some did not finish, and there is no report",
+            Stage::Reporting => "plugins finished, but there is no report",
+            Stage::Detaching => "the report is out; the kernel detaches what was left",
+        }
+    }
+}
+
+/// What is said of a signal that comes before the opening.
+pub fn interrupted(signal: &str) -> String {
+    format!("interrupted by {signal} before the gate opened: nothing was recorded")
+}
+
+/// The handlers of the signals, until it is dropped.
 #[derive(Debug)]
 pub struct Signals {
     wake: OwnedFd,
     orderly: Arc<AtomicBool>,
     first: Arc<AtomicUsize>,
+    stage: Arc<AtomicUsize>,
+    opens: Arc<AtomicBool>,
+    pauses: Arc<AtomicBool>,
     ids: Vec<SigId>,
 }
 
 impl Signals {
-    /// Installs the handlers. SIGHUP stays ignored where it was (nohup). Until [`Signals::orderly`] a signal ends the process at
+    /// Installs the handlers. SIGHUP stays ignored where it was (nohup). Until [`Signals::orderly`] a signal that ends ends the process at
     /// once: what was loaded is gone with it.
     pub fn install() -> io::Result<Signals> {
         let (wake, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mut signals = Signals { wake, orderly: Arc::default(), first: Arc::default(), ids: Vec::new() };
+        let mut signals = Signals {
+            wake,
+            orderly: Arc::default(),
+            first: Arc::default(),
+            stage: Arc::default(),
+            opens: Arc::default(),
+            pauses: Arc::default(),
+            ids: Vec::new(),
+        };
         let since = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(SIGHUP) {
                 continue;
             }
-            let (tell, orderly) = (tell.try_clone()?, signals.orderly.clone());
+            let (tell, orderly, stage) = (tell.try_clone()?, signals.orderly.clone(), signals.stage.clone());
             let (first, since) = (signals.first.clone(), since.clone());
             let early = format!("portcullis: error: {}\n", interrupted(name(signal)));
+            let late = Stage::ALL.map(|stage| {
+                format!("portcullis: error: ended at once by a second signal, {}: {}\n", name(signal), stage.undone())
+            });
             let handler = move || {
                 if !orderly.load(Ordering::Acquire) {
                     let _ = rustix::io::write(io::stderr(), early.as_bytes());
@@ -57,15 +112,28 @@ impl Signals {
                 match since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
                         first.store(signal.unsigned_abs() as usize, Ordering::Release);
-                        // An empty pipe has room for a byte.
+                        // An empty pipe has room for a byte, and one that is full wakes as well.
                         let _ = rustix::io::write(&tell, &[1]);
                     }
                     Err(first) if now.saturating_sub(first) < SAME => {}
-                    Err(_) => low_level::exit(128 + signal),
+                    Err(_) => {
+                        let late = late.get(stage.load(Ordering::Acquire)).map_or("", String::as_str);
+                        let _ = rustix::io::write(io::stderr(), late.as_bytes());
+                        low_level::exit(128 + signal);
+                    }
                 }
             };
             // SAFETY: the handler reads a clock, uses atomics, writes to descriptors and may call _exit(2): all are
             // async-signal-safe.
+            signals.ids.push(unsafe { low_level::register(signal, handler) }?);
+        }
+        for (signal, asked) in [(SIGUSR1, signals.opens.clone()), (SIGUSR2, signals.pauses.clone())] {
+            let tell = tell.try_clone()?;
+            let handler = move || {
+                asked.store(true, Ordering::Release);
+                let _ = rustix::io::write(&tell, &[1]);
+            };
+            // SAFETY: the handler uses an atomic and writes to a descriptor: both are async-signal-safe.
             signals.ids.push(unsafe { low_level::register(signal, handler) }?);
         }
         Ok(signals)
@@ -76,12 +144,32 @@ impl Signals {
         self.orderly.store(true, Ordering::Release);
     }
 
-    /// The first signal that came, by name; `None` if none has.
+    /// The first signal that ends, by name; `None` if none has come.
     pub fn received(&self) -> Option<&'static str> {
         match self.first.load(Ordering::Acquire) {
             0 => None,
             signal => Some(name(i32::try_from(signal).unwrap_or(0))),
         }
+    }
+
+    /// SIGUSR1 has come since this was asked last.
+    pub fn open_asked(&self) -> bool {
+        self.opens.swap(false, Ordering::AcqRel)
+    }
+
+    /// SIGUSR2 has come since this was asked last.
+    pub fn pause_asked(&self) -> bool {
+        self.pauses.swap(false, Ordering::AcqRel)
+    }
+
+    /// Forgets what has woken; to be called before asking what has come.
+    pub fn clear(&self) {
+        while rustix::io::read(&self.wake, &mut [0; 64]).is_ok_and(|read| read > 0) {}
+    }
+
+    /// The end of the run has come this far.
+    pub fn at(&self, stage: Stage) {
+        self.stage.store(stage as usize, Ordering::Release);
     }
 }
 
@@ -90,7 +178,7 @@ fn name(signal: i32) -> &'static str {
 }
 
 impl AsFd for Signals {
-    /// Becomes readable, and stays so, when the first signal has come.
+    /// Becomes readable when a signal has come that [`Signals::clear`] has not forgotten.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
@@ -144,12 +232,18 @@ mod tests {
         eprintln!("ready {:?}", signals.received());
         let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
         while poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&limit)).is_err() {}
-        eprintln!("got {}", signals.received().unwrap());
+        signals.clear();
+        if signals.open_asked() {
+            eprintln!("asked to open");
+        }
+        let Some(signal) = signals.received() else { return };
+        signals.at(Stage::Draining);
+        eprintln!("got {signal}");
         thread::sleep(Duration::from_secs(2));
     }
 
     fn command(mut command: Command) -> Child {
-        command.args(["--exact", "cli::signals::tests::child", "--nocapture"]).env(CHILD, "1");
+        command.args(["--exact", "signals::tests::child", "--nocapture"]).env(CHILD, "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
@@ -176,7 +270,7 @@ mod tests {
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 
-    /// A later signal, of whichever kind, ends the process at once.
+    /// A later signal, of whichever kind, ends the process at once, and what was left undone is said.
     #[test]
     fn the_second_ends_at_once() {
         let (mut child, pid, mut next) = start();
@@ -187,6 +281,20 @@ mod tests {
         kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(128 + SIGTERM));
         assert!(start.elapsed() < Duration::from_secs(1));
+        assert_eq!(
+            next(),
+            "portcullis: error: ended at once by a second signal, SIGTERM: what plugins had not taken yet is lost, no plugin finished, \
+             and there is no report\n"
+        );
+    }
+
+    /// The signals that work the gate are told, and end nothing.
+    #[test]
+    fn signals_of_the_gate() {
+        let (mut child, pid, mut next) = start();
+        kill_process(pid, Signal::USR1).unwrap();
+        assert_eq!(next(), "asked to open\n");
+        assert!(child.wait().unwrap().success());
     }
 
     /// What nohup made the process ignore stays ignored.
