@@ -3,6 +3,7 @@
 //! They work in a fresh clone and fetch what they need; `cargo xtask help` lists them.
 
 mod dist;
+mod document;
 mod examples;
 mod kernels;
 mod place;

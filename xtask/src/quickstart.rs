@@ -66,6 +66,18 @@ pub(crate) fn missing(root: bool, exists: impl Fn(&Path) -> bool) -> Vec<&'stati
     missing
 }
 
+/// For what can do nothing without tracing: mounts tracefs if need be.
+///
+/// # Errors
+/// This machine or this user can't trace; it says what is missing.
+pub(crate) fn ensure_tracing(place: &Place) -> Result<()> {
+    mount_tracefs(place);
+    match missing(is_root(), Path::exists).as_slice() {
+        [] => Ok(()),
+        missing => bail!("this machine can't trace:\n  - {}", missing.join("\n  - ")),
+    }
+}
+
 /// Mounts tracefs where it is not and root asks. Without success something else will say so.
 pub(crate) fn mount_tracefs(place: &Place) {
     let tracing = "/sys/kernel/tracing";

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    document,
     place::{Place, json_path},
     plugins,
     process::{command, is_root, output, run as execute, say},
@@ -36,8 +37,8 @@ const TESTS: [&str; 5] = ["language", "kinds", "tools", "oracle", "whole"];
 const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
 const LIST: &str = "/tests";
-/// Where the table is kept, behind this line and before the next comment.
-const DOCUMENT: (&str, &str, &str) = ("docs/kernels.md", "<!-- cargo xtask kernels -->\n", "<!-- end -->\n");
+/// Where the table is kept.
+const DOCUMENT: &str = "docs/kernels.md";
 
 /// Kernels and what runs them.
 pub(crate) struct Prepared {
@@ -89,9 +90,7 @@ pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
 
     let table = column::table(&columns);
     show(&table);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        update(&place.root.join(DOCUMENT.0), &table)?;
-    }
+    document::update(place, DOCUMENT, "kernels", &table)?;
     if let Some(idle) = columns.iter().find(|column| column.programs == 0) {
         bail!("Linux {} loaded no program at all", idle.release);
     }
@@ -164,31 +163,4 @@ fn make_image(place: &Place, tests: &[PathBuf]) -> Result<PathBuf> {
     let path = place.target.join("kernels/initramfs");
     fs::write(&path, image.bytes()).with_context(|| format!("can't write {}", path.display()))?;
     Ok(path)
-}
-
-/// Puts the table where the document has the old one.
-fn update(document: &Path, table: &str) -> Result<()> {
-    let text = fs::read_to_string(document).with_context(|| format!("can't read {}", document.display()))?;
-    let text = replaced(&text, table).with_context(|| format!("{} has no place for the table", document.display()))?;
-    fs::write(document, text).with_context(|| format!("can't write {}", document.display()))
-}
-
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (_, begin, end) = DOCUMENT;
-    let (before, rest) = text.split_once(begin)?;
-    let (_, after) = rest.split_once(end)?;
-    Some(format!("{before}{begin}\n{table}\n{end}{after}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::replaced;
-
-    /// The table goes between its two lines, and nothing else changes.
-    #[test]
-    fn document() {
-        let text = "a\n<!-- cargo xtask kernels -->\nold\n<!-- end -->\nb\n";
-        assert_eq!(replaced(text, "new\n").as_deref(), Some("a\n<!-- cargo xtask kernels -->\n\nnew\n\n<!-- end -->\nb\n"));
-        assert_eq!(replaced("a\n<!-- end -->\n", "new"), None);
-    }
 }
