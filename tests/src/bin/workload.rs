@@ -45,6 +45,7 @@ workload stores COUNT             says where a number of its own is, and then wr
 workload holds FILES THREADS      has /dev/zero open FILES times and so many threads, as long as there are lines of standard input
 workload waits COUNT              sleeps COUNT times, and so gives the CPU away as often
 workload syncs COUNT              fsync(2) of a file in memory, COUNT times
+workload seeks                    lseek(2) to 1, 2, 3 and so on, which numbers the calls, until standard input ends
 workload kills SIGNAL             kill(2) of itself, with a signal that does not end it
 workload setuids                  setuid(2), setfsuid(2) and setresuid(2), which change nothing
 workload naps MILLISECONDS        nanosleep(2), once
@@ -74,12 +75,7 @@ fn main() -> ExitCode {
         }),
         ["reads", count, threads] => in_threads(number(threads), || read_zeros(number(count))),
         ["reads-until-told", count, threads] => {
-            let told = Arc::new(AtomicBool::new(false));
-            let tell = told.clone();
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-                tell.store(true, Ordering::Relaxed);
-            });
+            let told = told();
             in_threads(number(threads), || {
                 while !told.load(Ordering::Relaxed) {
                     read_zeros(1000);
@@ -130,6 +126,7 @@ fn main() -> ExitCode {
         ["holds", files, threads] => holds(number(files), number(threads)),
         ["waits", count] => (0..number(count)).for_each(|_| thread::sleep(Duration::from_millis(1))),
         ["syncs", count] => syncs(number(count)),
+        ["seeks"] => seeks(),
         ["kills", signal] => kill_self(number(signal) as i32),
         ["setuids"] => setuids(),
         ["naps", milliseconds] => nap(number(milliseconds)),
@@ -286,6 +283,27 @@ fn syncs(count: u64) {
     }
     // SAFETY: the descriptor is ours and not used again.
     unsafe { libc::close(file) };
+}
+
+fn seeks() {
+    // SAFETY: the name ends with a NUL byte.
+    let file = unsafe { libc::memfd_create(c"workload".as_ptr(), libc::MFD_CLOEXEC) };
+    let told = told();
+    for number in (1..i64::MAX).take_while(|_| !told.load(Ordering::Relaxed)) {
+        // SAFETY: the call takes numbers and touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_lseek, file, number, libc::SEEK_SET) };
+    }
+}
+
+/// Becomes true when standard input ends.
+fn told() -> Arc<AtomicBool> {
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = told.clone();
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        tell.store(true, Ordering::Relaxed);
+    });
+    told
 }
 
 fn kill_self(signal: i32) {
