@@ -2,6 +2,7 @@
 //!
 //! They work in a fresh clone and fetch what they need; `cargo xtask help` lists them.
 
+mod compare;
 mod dist;
 mod document;
 mod examples;
@@ -37,6 +38,11 @@ const TASKS: &[Task] = &[
         name: "seed",
         about: "run the seed experiment: what the gate is for, measured with it and without it",
         run: seed::run,
+    },
+    Task {
+        name: "compare",
+        about: "start and stop Portcullis and, where it is installed, bpftrace in the midst of events, and print one table",
+        run: compare::run,
     },
     Task {
         name: "kernels",
