@@ -58,7 +58,9 @@ pub(crate) fn run(place: &Place) -> Result<()> {
         say("There is no bpftrace in the path, and BPFTRACE does not say how to run it: only Portcullis is measured.");
     }
     // The plugin is compiled the first time that it runs; that is not what is measured.
+    let first = lock()?;
     portcullis.trace(place, "BEGIN { exit(); }")?.finish()?;
+    drop(first);
 
     let mut rows = Vec::new();
     for experiment in EXPERIMENTS.into_iter().flatten() {
