@@ -233,7 +233,7 @@ fn text() {
         "\
 The gate opened once for all: 2 probes of 2 plugins began at one instant, known to within 412ns.
 Attaching them took 3.1ms from the first to the last; nothing of that time was recorded.
-The probes fired 15 times while the gate was closed, 7 of it before the opening; the gate kept that out.
+While the gate was closed the probes fired 15 times, 7 times before the opening; the gate kept that out.
 The gate closed after 3s; 8ms later the last program in flight had ended.
 The command cat exited with 0.
 

@@ -80,12 +80,16 @@ impl Report {
         let probes = self.plugins.iter().flat_map(|plugin| &plugin.probes);
         let closed: u64 = probes.map(|probe| probe.counts.hits_closed + probe.counts.entry_hits_closed).sum();
         let before: u64 = self.plugins.iter().flat_map(|plugin| &plugin.probes).map(|probe| probe.before).sum();
-        writeln!(
-            text,
-            "The probes fired {} while the gate was closed, {} of it before the opening; the gate kept that out.",
-            times(closed),
-            count(before)
-        )?;
+        match closed {
+            0 => writeln!(text, "The probes did not fire while the gate was closed.")?,
+            _ => {
+                let (closed, before) = (times(closed), times(before));
+                writeln!(
+                    text,
+                    "While the gate was closed the probes fired {closed}, {before} before the opening; the gate kept that out."
+                )?;
+            }
+        }
         self.appointment(text)?;
         self.pauses(text)?;
         if let Some(close) = self.gate.close {
