@@ -275,6 +275,15 @@ struct Timer {
     queued: bool,
 }
 
+impl Timer {
+    /// Is due at the next whole period since what was `since` ago.
+    fn begin(&mut self, now: Instant, since: Duration) {
+        let period = self.period.as_nanos().max(1);
+        let into = (since.as_nanos() % period) as u64;
+        self.next = now + self.period.saturating_sub(Duration::from_nanos(into));
+    }
+}
+
 /// What has been handed over and not returned.
 #[derive(Clone, Copy, Debug)]
 enum Handed {
@@ -441,8 +450,10 @@ impl State {
                 Command::Start(opening) => {
                     self.phase = Phase::Running;
                     self.look = now;
+                    // Timers count from the opening, which was a moment ago, or longer where another version had to hand over.
+                    let since = opening.gate.map_or(0, |gate| clock::now().saturating_sub(gate.latest));
                     for timer in &mut self.timers {
-                        timer.next = now + timer.period;
+                        timer.begin(now, Duration::from_nanos(since));
                     }
                     self.call(&ToWorker::Start(opening), Handed::Other);
                 }

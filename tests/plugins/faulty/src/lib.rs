@@ -2,12 +2,13 @@
 //!
 //! ```toml
 //! [plugin.config]
-//! at = "handle"      # configure, prepare, start, handle, tick, finish
+//! at = "handle"      # configure, prepare, start, handle, tick, finish, handover
 //! how = "panic"      # none, panic, loop, error, memory, sleep, exit, stop, slow
 //! announce = true    # print a line when the first events are there
 //! ```
 //!
-//! It goes wrong each time that it comes to `at`. The number of events that it has handled is its metric `handled`.
+//! It goes wrong each time that it comes to `at`. The number of events that it has handled is its metric `handled`; a version that takes over
+//! goes on counting from there.
 
 use std::{
     hint::black_box,
@@ -44,6 +45,7 @@ enum At {
     Handle,
     Tick,
     Finish,
+    HandOver,
 }
 
 /// What happens there.
@@ -132,7 +134,9 @@ impl Plugin for Faulty {
         self.config.pass(At::Prepare)
     }
 
-    fn start(&mut self, _: &Opening) -> Result<()> {
+    fn start(&mut self, opening: &Opening) -> Result<()> {
+        let before = opening.handed_over.as_deref().and_then(|state| state.try_into().ok());
+        self.handled = before.map_or(0, u64::from_le_bytes);
         self.config.pass(At::Start)
     }
 
@@ -151,6 +155,12 @@ impl Plugin for Faulty {
 
     fn finish(&mut self, _: &Closing) -> Result<()> {
         self.config.pass(At::Finish)
+    }
+
+    fn hand_over(&mut self) -> Option<Vec<u8>> {
+        // What goes wrong without a trap has no way to say so.
+        let _ = self.config.pass(At::HandOver);
+        Some(self.handled.to_le_bytes().to_vec())
     }
 }
 
