@@ -266,7 +266,7 @@ impl Unit {
             let hooks = || programs.iter().filter(|program| program.probes.contains(&number)).map(|program| &program.hook);
             let mechanisms: BTreeSet<&str> = hooks().map(Hook::mechanism).collect();
             probe.mechanism = mechanisms.into_iter().collect::<Vec<_>>().join("+");
-            probe.skips = hooks().any(Hook::is_session);
+            probe.skips = probe.span && hooks().any(Hook::is_session);
         }
         let mut maps = Vec::new();
         if !self.probes.is_empty() {

@@ -76,6 +76,9 @@ pub struct Options {
     /// The same for a stream's counter.
     #[doc(hidden)]
     pub without_stream_counter: Option<StreamCounter>,
+    /// Leaves all counters out, and the way to them. For the measurement of what counting costs.
+    #[doc(hidden)]
+    pub without_counters: bool,
 }
 
 impl Default for Options {
@@ -91,6 +94,7 @@ impl Default for Options {
             max_map_bytes: 256 << 20,
             without_counter: None,
             without_stream_counter: None,
+            without_counters: false,
         }
     }
 }

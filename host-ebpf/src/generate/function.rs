@@ -252,6 +252,9 @@ impl<'a> Generator<'a> {
 
     /// r9: this CPU's block of counters.
     fn find_counters(&mut self) {
+        if self.context.options.without_counters {
+            return;
+        }
         let layout = &self.context.counters;
         self.asm.call(BPF_FUNC_get_smp_processor_id);
         // There is no such CPU; the verifier wants to see it.
@@ -278,14 +281,16 @@ impl<'a> Generator<'a> {
 
     /// Adds 1 to a counter of the probe. Uses r1 and r2.
     pub(super) fn bump(&mut self, counter: Counter) {
-        if self.context.options.without_counter != Some(counter) {
+        let options = self.context.options;
+        if options.without_counter != Some(counter) && !options.without_counters {
             self.add_one(self.context.counters.probe(self.function.probe, counter));
         }
     }
 
     /// Adds 1 to a counter of a stream. Uses r1 and r2.
     pub(super) fn bump_stream(&mut self, stream: usize, counter: StreamCounter) {
-        if self.context.options.without_stream_counter != Some(counter) {
+        let options = self.context.options;
+        if options.without_stream_counter != Some(counter) && !options.without_counters {
             self.add_one(self.context.counters.stream(stream, counter));
         }
     }
