@@ -4,6 +4,8 @@
 // A test ends with a panic, and these are tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+pub mod accounting;
+pub mod cost;
 pub mod disk;
 pub mod elements;
 pub mod foreign;
@@ -11,6 +13,7 @@ pub mod kernel;
 pub mod machine;
 pub mod matrix;
 pub mod oracle;
+pub mod repeat;
 pub mod specs;
 pub mod watch;
 
