@@ -379,3 +379,22 @@ fn fuzz_corpus() {
         }
     }
 }
+
+/// The kernel skips returns of spans alone, also where one program serves another probe of the same place.
+#[test]
+fn skipped_returns() {
+    let mut kernel = FixtureKernel::new();
+    kernel.features.uprobe_multi = true;
+    kernel.features.uprobe_session = true;
+    let spec = |name: &str, attach: &str| ProbeSpec {
+        name: name.into(),
+        attach: vec![attach.into()],
+        body: "return".into(),
+        ..ProbeSpec::default()
+    };
+    let specs = [spec("call", "uprobe:libc:malloc"), spec("span", "span:uprobe:libc:malloc")];
+    let compiled = compile(&specs, &kernel, &Options::default()).unwrap();
+    assert_eq!(compiled.programs.len(), 1);
+    let skips: Vec<bool> = compiled.probes.iter().map(|probe| probe.skips).collect();
+    assert_eq!(skips, [false, true]);
+}
