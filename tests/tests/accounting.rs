@@ -203,9 +203,11 @@ impl Session<'_> {
         }
         let texts = (counts.read_fault, counts.truncated);
         match probe.site {
-            // What has no room in the ring is not read.
-            Site::EnterOpenat if in_turn && known.passing && !texts_lost => {
-                prop_assert_eq!(texts, (known.done.faults, known.done.cut), "not read, and cut");
+            Site::EnterOpenat if in_turn && known.passing => {
+                let expect = (known.done.faults, known.done.cut);
+                // What has no room in the ring is not read.
+                let fewer = texts_lost && texts.0 <= expect.0 && texts.1 <= expect.1;
+                prop_assert!(texts == expect || fewer, "not read, and cut: {:?} and not {:?}", texts, expect);
             }
             // Its entries read the paths of others, too.
             Site::EnterOpenat | Site::SpanOpenat => {}

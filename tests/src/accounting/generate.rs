@@ -19,6 +19,9 @@ pub fn sites(kernel: &RunningKernel) -> Vec<Site> {
         Site::ExitGetppid,
         Site::SpanGetppid,
         Site::RawEnter,
+        // Where texts may not be there.
+        Site::EnterOpenat,
+        Site::EnterOpenat,
         Site::EnterOpenat,
         Site::SpanOpenat,
         Site::EnterRead,
@@ -95,7 +98,16 @@ fn probe(sites: Vec<Site>) -> impl Strategy<Value = Probe> + Clone {
         1 => Just(When::Random),
         2 => Just(When::Odd),
     ];
-    (select(sites), when, vec(step(), 0..=5)).prop_map(|(site, when, body)| Probe { site, when, body })
+    (select(sites), when, vec(step(), 0..=5)).prop_map(|(site, when, mut body)| {
+        let text = STREAMS.len() - 1;
+        for step in &mut body {
+            match step {
+                Step::Emit { stream, .. } if site == Site::EnterOpenat && *stream == 0 => *stream = text,
+                _ => {}
+            }
+        }
+        Probe { site, when, body }
+    })
 }
 
 /// A session.
