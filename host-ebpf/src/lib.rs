@@ -18,6 +18,7 @@
 pub mod aggregate;
 mod assemble;
 pub mod attach;
+mod broken;
 mod check;
 mod compile;
 pub mod counters;
@@ -40,6 +41,8 @@ pub mod syntax;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
+#[doc(hidden)]
+pub use broken::Broken;
 pub use compile::compile;
 pub use diagnostic::{Diagnostic, Part};
 pub use kernel::Kernel;

@@ -1,6 +1,7 @@
 //! What the compiler is given.
 
 use crate::{
+    broken::Broken,
     counters::{Counter, StreamCounter},
     diagnostic::Part,
 };
@@ -79,6 +80,9 @@ pub struct Options {
     /// Leaves all counters out, and the way to them. For the measurement of what counting costs.
     #[doc(hidden)]
     pub without_counters: bool,
+    /// Leaves a mechanism out. For the tests that prove that each is needed.
+    #[doc(hidden)]
+    pub broken: Option<Broken>,
 }
 
 impl Default for Options {
@@ -95,6 +99,7 @@ impl Default for Options {
             without_counter: None,
             without_stream_counter: None,
             without_counters: false,
+            broken: None,
         }
     }
 }

@@ -8,11 +8,13 @@ use aya_obj::generated::bpf_func_id::{
 use super::{
     At, Context, GenerateError, STACK, WHOLE_STACK,
     frames::Frames,
+    gate_bit,
     room::{SCRATCH, Spot},
     statement,
     whole::Wholes,
 };
 use crate::{
+    Broken,
     assemble::{Alu, Assembler, Cond, FP, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, Width},
     attach::{Iterated, Whose},
     check::ir::{Save, text_room},
@@ -277,6 +279,10 @@ impl<'a> Generator<'a> {
             self.asm.place(open);
         }
         self.bump(hits);
+        if let (Some(bit), Some(Broken::ReadsGateTwice)) = (self.context.options.gate, self.context.options.broken) {
+            gate_bit(&mut self.asm, R7, bit);
+            self.asm.jump_if_imm(Cond::Eq, R7, 0, self.out);
+        }
     }
 
     /// Adds 1 to a counter of the probe. Uses r1 and r2.

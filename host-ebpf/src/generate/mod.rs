@@ -43,6 +43,7 @@ pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
 use whole::Wholes;
 
 use crate::{
+    Broken,
     assemble::{Alu, Assembled, Assembler, Cond, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Reg, TooLarge, Width},
     check::ir::Save,
     counters::Layout,
@@ -193,15 +194,8 @@ fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], cont
     asm.function(main, "dispatch");
     asm.mov(R6, R1);
     match context.options.gate {
-        Some(bit) => {
-            // The one load of the gate word in this run; its outcome stays in r7.
-            asm.map_value(R1, MapRef::Gate, gate::WORD);
-            asm.load(Width::W8, R7, R1, 0);
-            if bit > 0 {
-                asm.alu_imm(Alu::Rsh, R7, i32::from(bit));
-            }
-            asm.alu_imm(Alu::And, R7, 1);
-        }
+        // The one load of the gate word in this run; its outcome stays in r7.
+        Some(bit) => gate_bit(asm, R7, bit),
         None => asm.set(R7, 1),
     }
     let cookie = group.by_cookie();
@@ -230,11 +224,24 @@ fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], cont
             // 1 has the kernel skip the return: with the gate closed it would be of no use.
             asm.mov(R0, R7);
             asm.alu_imm(Alu::Xor, R0, 1);
+            if context.options.broken == Some(Broken::NoPairing) {
+                asm.set(R0, 0);
+            }
             asm.place(done);
         }
         _ => asm.set(R0, 0),
     }
     asm.exit();
+}
+
+/// `dst`: 1 if the plugin's bit of the gate word is set now, else 0. Uses r1.
+fn gate_bit(asm: &mut Assembler, dst: Reg, bit: u8) {
+    asm.map_value(R1, MapRef::Gate, gate::WORD);
+    asm.load(Width::W8, dst, R1, 0);
+    if bit > 0 {
+        asm.alu_imm(Alu::Rsh, dst, i32::from(bit));
+    }
+    asm.alu_imm(Alu::And, dst, 1);
 }
 
 /// Calls the functions of one end.

@@ -12,6 +12,7 @@ use aya_obj::generated::{
 
 use super::{function::Generator, room::Spot};
 use crate::{
+    Broken,
     assemble::{Cond, FP, R0, R1, R2, R3, R4, R7, R8, Reg, Width},
     check::ir::{Save, TaskField, Value},
     counters::Counter,
@@ -36,6 +37,10 @@ impl Generator<'_> {
             }
             None => self.asm.set(dst, 0),
         }
+    }
+
+    fn broken(&self, mechanism: Broken) -> bool {
+        self.context.options.broken == Some(mechanism)
     }
 
     fn map(&self) -> MapRef {
@@ -79,7 +84,10 @@ impl Generator<'_> {
         self.value(&Value::Task(TaskField::Tid));
         let (base, offset) = self.reach(entry, R2);
         self.asm.store(Width::W8, base, offset + THREAD, R0);
-        self.generation(R7);
+        match self.broken(Broken::NoGeneration) {
+            true => self.asm.set(R7, 0),
+            false => self.generation(R7),
+        }
         self.asm.store(Width::W8, base, offset + GENERATION, R7);
         // An element that is there already is of a call that never returned (a thread that exited within it had this id), or of
         // another generation. Only the former is lost now.
@@ -131,7 +139,10 @@ impl Generator<'_> {
         self.lookup();
         self.asm.jump_if_imm(Cond::Eq, R0, 0, unpaired);
         self.asm.mov(R7, R0);
-        self.generation(R2);
+        match self.broken(Broken::NoGeneration) {
+            true => self.asm.load(Width::W8, R2, R7, GENERATION),
+            false => self.generation(R2),
+        }
         self.asm.load(Width::W8, R1, R7, GENERATION);
         self.asm.jump_if(Cond::Ne, R1, R2, stale);
         if stacks {
@@ -151,8 +162,14 @@ impl Generator<'_> {
         self.asm.place(stale);
         self.delete();
         self.asm.place(unpaired);
-        self.bump(Counter::Unpaired);
-        self.leave();
+        if self.broken(Broken::NoPairing) && !stacks {
+            self.zero(Spot::stack(self.entry_time), 0, 8);
+            self.zero(Spot::stack(self.saved), 0, saved);
+            self.bump(Counter::Matched);
+        } else {
+            self.bump(Counter::Unpaired);
+            self.leave();
+        }
         self.asm.place(paired);
         self.release_span_key();
     }

@@ -77,6 +77,7 @@ pub struct Compiled {
     plugins: Vec<Plugin>,
     config: Config,
     admission: Option<Admission>,
+    without_grace: bool,
 }
 
 impl Compiled {
@@ -91,13 +92,20 @@ impl Compiled {
         if config.scope == Scope::Marked && config.tracker.is_none() {
             return Err(Error::NoTracker);
         }
-        Ok(Compiled { plugins, config, admission: None })
+        Ok(Compiled { plugins, config, admission: None, without_grace: false })
+    }
+
+    /// The same without grace periods after a close. For the tests that prove that they are needed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_grace(self) -> Compiled {
+        Compiled { without_grace: true, ..self }
     }
 
     /// Plugins that are to join a session, compiled in the scope of that session for the bits that were taken for them, in this order.
     pub fn joining(plugins: Vec<Plugin>, scope: Scope, admission: Admission) -> Compiled {
         let config = Config { gate: admission.shared.gated, scope, tracker: None };
-        Compiled { plugins, config, admission: Some(admission) }
+        Compiled { plugins, config, admission: Some(admission), without_grace: false }
     }
 
     /// Makes all maps and loads all programs. Nothing is attached, so nothing runs.
@@ -110,7 +118,9 @@ impl Compiled {
             }
         };
         let plugins = self.plugins.into_iter().zip(bits).collect();
-        Ok(Loaded { parts: Parts::load(plugins, shared, self.config, kernel)?, kernel })
+        let mut parts = Parts::load(plugins, shared, self.config, kernel)?;
+        parts.without_grace = self.without_grace;
+        Ok(Loaded { parts, kernel })
     }
 }
 
@@ -140,6 +150,12 @@ impl Attached {
     /// Before the first and after the last program of a plugin was attached.
     pub fn attached(&self) -> Interval {
         self.attached
+    }
+
+    /// What a plugin's programs have counted so far: with a gate that is closed, nothing but hits of a closed gate. Empty for a plugin
+    /// that does not exist.
+    pub fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
+        self.parts.plugins.get(plugin).map(parts::PluginParts::counts).unwrap_or_default()
     }
 
     /// Opens the gate for all plugins by one store. Without a gate this does nothing: the programs have recorded since they were

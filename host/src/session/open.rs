@@ -176,7 +176,7 @@ impl Open {
 
     /// A grace period for everything that was closed and has not had one, after which what is in flight is known.
     fn quiesce(&mut self) -> Result<u64, SysError> {
-        let quiesced = self.parts.shared.grace.wait()?;
+        let quiesced = self.parts.wait()?;
         let shared = Arc::clone(&self.parts.shared);
         for member in self.parts.members.iter_mut().flatten() {
             let Some(window) = member.windows.last_mut().filter(|window| window.quiesced.is_none()) else { continue };
@@ -292,10 +292,13 @@ impl Open {
             closed = None;
             self.parts.join_detaching();
             attach::detach(self.parts.take_links());
+            if let Some(departure) = self.parts.departure.take_if(|_| !self.parts.without_grace) {
+                departure.wait();
+            }
             for member in self.parts.select(&all, |_| true) {
                 member.stop();
             }
-            quiesced = self.parts.shared.grace.wait();
+            quiesced = self.parts.wait();
             let end = clock::now();
             for member in self.parts.select(&all, |_| true) {
                 member.note_in_flight(None, end);

@@ -13,7 +13,7 @@ use crate::{
     clock,
     contract::Interval,
     kernel::{
-        Attaching, Gate, Grace, Processes, RunningKernel,
+        Attaching, Departure, Gate, Grace, Processes, RunningKernel, SysError,
         attach::{self, AttachError, Link, Pass},
         processes,
         program::{self, LoadedProgram},
@@ -100,6 +100,10 @@ pub(super) struct Parts {
     /// By number; `None` for a plugin that has left.
     pub(super) members: Vec<Option<Member>>,
     pub(super) tracker: Option<Installed>,
+    /// Without a gate, and with programs on raw tracepoints.
+    pub(super) departure: Option<Departure>,
+    /// [`Compiled::without_grace`](super::Compiled::without_grace).
+    pub(super) without_grace: bool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -137,7 +141,13 @@ impl Parts {
         config: Config,
         kernel: &RunningKernel,
     ) -> Result<Parts, Error> {
-        let mut parts = Parts { members: Vec::with_capacity(plugins.len()), tracker: None, shared };
+        let mut parts = Parts {
+            members: Vec::with_capacity(plugins.len()),
+            tracker: None,
+            departure: None,
+            without_grace: false,
+            shared,
+        };
         if let Some(program) = config.tracker {
             let loaded = program::load(&program, kernel, |map| parts.shared.fd(map));
             let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
@@ -179,6 +189,10 @@ impl Parts {
             let attached = member.attach(kernel)?;
             all = Some(Interval { earliest: all.map_or(attached.earliest, |all| all.earliest), latest: attached.latest });
         }
+        let raw = |member: &Member| member.programs.iter().any(|p| matches!(p.program.hook, Hook::TpBtf { .. }));
+        if !self.shared.gated && self.members.iter().flatten().any(raw) {
+            self.departure = Departure::prepare(kernel);
+        }
         let now = clock::now();
         Ok(all.unwrap_or(Interval { earliest: now, latest: now }))
     }
@@ -203,6 +217,11 @@ impl Parts {
             member.each_program(|program| program.pass.as_mut().map_or(Ok(()), |pass| pass.wait(until)).map_err(Into::into))?;
         }
         Ok(())
+    }
+
+    /// Waits for every program that was running.
+    pub(super) fn wait(&self) -> Result<u64, SysError> {
+        if self.without_grace { Ok(clock::now()) } else { self.shared.grace.wait() }
     }
 
     /// The links of the session's plugins, to be detached.
