@@ -12,7 +12,7 @@ use portcullis::{
 use portcullis_ebpf::Compiled;
 
 /// Every element, as (map, the map with its `@` and the columns of key and value). A call stack is the names of its functions.
-pub fn read(mut maps: PluginMaps, compiled: &Compiled, symbols: &Arc<Symbols>) -> Vec<(String, Vec<String>)> {
+pub fn read(maps: &mut PluginMaps, compiled: &Compiled, symbols: &Arc<Symbols>) -> Vec<(String, Vec<String>)> {
     let mut names = Names::new(Arc::<Symbols>::clone(symbols));
     let mut out = Vec::new();
     for (number, map) in compiled.plugin_maps.iter().enumerate() {

@@ -19,7 +19,7 @@ use portcullis::{
     symbols::{self, Symbols},
 };
 use portcullis_ebpf::{
-    Options, ProbeSpec, Scope, Slot, Stream, processes, record,
+    Kernel, Options, ProbeSpec, Scope, Slot, Stream, processes, record,
     scope::{self, Children},
 };
 
@@ -67,7 +67,7 @@ pub struct Traced {
 }
 
 /// Compiles for this kernel.
-pub fn compile(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options) -> portcullis_ebpf::Compiled {
+pub fn compile(kernel: &dyn Kernel, specs: &[ProbeSpec], options: &Options) -> portcullis_ebpf::Compiled {
     match portcullis_ebpf::compile(specs, kernel, options) {
         Ok(compiled) => compiled,
         Err(errors) => panic!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
@@ -90,13 +90,13 @@ pub fn trace_on(kernel: &RunningKernel, specs: &[ProbeSpec], options: &Options, 
     let mut loaded = session(kernel, compiled.clone(), options, ring).load(kernel).unwrap_or_else(|e| panic!("{e}"));
     let (before, open) = (start(&loaded.processes(), workloads.before), start(&loaded.processes(), workloads.open));
     let ring = loaded.take_ring(0);
-    let maps = loaded.maps(0).expect("maps can be read");
+    let mut maps = loaded.maps(0).expect("maps can be read");
     let attached = loaded.attach().unwrap_or_else(|e| panic!("{e}"));
     before.into_iter().for_each(|one| wait(release(one)));
     let session = attached.open();
     open.into_iter().for_each(|one| wait(release(one)));
     let mut traced = traced(&compiled, ring, session.close());
-    traced.elements = elements::read(maps, &compiled, kernel.symbols());
+    traced.elements = elements::read(&mut maps, &compiled, kernel.symbols());
     traced
 }
 
@@ -147,12 +147,18 @@ impl Told {
 
     /// Has it do its work, and waits until it says that it is done.
     pub fn work(&mut self) {
-        let stdin = self.child.stdin.as_mut().expect("it has a pipe");
-        stdin.write_all(b"\n").expect("the workload listens");
+        self.tell();
         self.listen();
     }
 
-    fn listen(&mut self) -> String {
+    /// Has it do its work.
+    pub fn tell(&mut self) {
+        let stdin = self.child.stdin.as_mut().expect("it has a pipe");
+        stdin.write_all(b"\n").expect("the workload listens");
+    }
+
+    /// Waits until it says something, and what.
+    pub fn listen(&mut self) -> String {
         let mut line = String::new();
         self.says.read_line(&mut line).expect("the workload speaks");
         line.trim_end().to_owned()

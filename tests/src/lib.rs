@@ -9,6 +9,7 @@ pub mod cost;
 pub mod disk;
 pub mod elements;
 pub mod foreign;
+pub mod gate;
 pub mod kernel;
 pub mod machine;
 pub mod matrix;

@@ -35,6 +35,8 @@ workload forks COUNT              fork(2), COUNT times; each child calls getppid
 workload compat COUNT             getpid(2) of the 32-bit ABI (int 0x80, number 20), COUNT times
 workload blocked SECONDS          read(2) from a pipe to which nobody writes, for so long
 workload idle SECONDS THREADS     each thread sleeps
+workload numbers                  lseek(2) of no file to 0, 1 and so on, until it is killed
+workload waits-to-be-told         read(2) of one byte of standard input, within a function of its own, and says so; again and again
 workload calls COUNT              workload_double(0), workload_double(1) and so on, functions of its own
 workload each COUNT                 as getppid, calls, markers and syncs, one after the other
 workload pairs COUNT              workload_triple(0) and so on, each of which calls workload_double
@@ -116,6 +118,13 @@ fn main() -> ExitCode {
         }
         ["pairs", count] => (0..number(count)).for_each(|n| assert_eq!(workload_triple(n), 3 * n)),
         ["markers", count] => (0..number(count)).for_each(marker),
+        ["numbers"] => (0..i64::MAX).for_each(number_call),
+        ["waits-to-be-told"] => {
+            println!("ready");
+            while workload_wait(0) > 0 {
+                println!("told");
+            }
+        }
         ["spins", milliseconds] => {
             let end = Instant::now() + Duration::from_millis(number(milliseconds));
             while Instant::now() < end {
@@ -181,6 +190,15 @@ extern "C" fn workload_double(n: u64) -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn workload_triple(n: u64) -> u64 {
     workload_double(n) + std::hint::black_box(n)
+}
+
+/// A function that a thread is in for as long as nobody tells it anything: within it, it is in read(2).
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn workload_wait(from: i32) -> i64 {
+    let mut byte = 0u8;
+    // SAFETY: there is room for the one byte.
+    unsafe { libc::syscall(libc::SYS_read, from, &raw mut byte, 1) }
 }
 
 // A counter of those who listen, as `<sys/sdt.h>` makes it, but on a page of its own: a page of the file that belongs to two segments
@@ -357,6 +375,11 @@ fn in_threads(threads: u64, work: impl Fn() + Sync) {
 fn getppid() {
     // SAFETY: the call takes nothing and changes nothing.
     unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn number_call(n: i64) {
+    // SAFETY: there is no such descriptor, and the call says so.
+    unsafe { libc::syscall(libc::SYS_lseek, -1, n, libc::SEEK_SET) };
 }
 
 fn open(path: &str) -> i32 {
