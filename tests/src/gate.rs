@@ -43,7 +43,7 @@ fn cpus() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
-/// A workload that does not end, once on each CPU.
+/// A workload that does not end, on each CPU.
 #[derive(Debug)]
 pub struct Load {
     children: Vec<Child>,
@@ -52,6 +52,11 @@ pub struct Load {
 impl Load {
     /// Starts it.
     pub fn start(arguments: &[&str]) -> Load {
+        Load::start_many(arguments, 1)
+    }
+
+    /// Starts it so many times on each CPU, where they take turns.
+    pub fn start_many(arguments: &[&str], times: usize) -> Load {
         let start = |cpu| {
             let child = std::process::Command::new(workload()).args(arguments).stdin(Stdio::null()).spawn();
             let child = child.expect("the workload starts");
@@ -62,7 +67,7 @@ impl Load {
             setpriority_process(pid, 0).expect("the workload can be of ordinary priority");
             child
         };
-        let children = cpus().into_iter().map(start).collect();
+        let children = (0..times).flat_map(|_| cpus()).map(start).collect();
         // The test comes first when it has something to do: what it waits for is short.
         setpriority_process(None, -19).expect("a test can be of high priority");
         Load { children }

@@ -2,16 +2,46 @@
 //!
 //! # Why one store is enough
 //!
-//! A program loads the word once per run, before it does anything that leaves a trace, and keeps what it saw. So the order of the
-//! store and of that one load decides over the whole run: a run that loaded before the store does not see it, one that loaded
-//! after it does, and there is no third case. What the programs need beside the word (their generation, the process table) is
-//! written before the word is, and the store releases it.
+//! This is the whole argument for guarantees G1 to G4 as far as it is about memory, on x86-64; the functions named are Linux's. The tests
+//! in `tests/tests/guarantees` look for what it says can't be.
 //!
-//! Opening and closing are atomic read-modify-writes in sequentially consistent order: so two threads of the host can change
-//! different bits, and the store has reached every CPU before the clock is read after it. A plain store may wait in the CPU's
-//! store buffer past that reading, and the published interval would then be too short.
+//! **A run has one outcome.** The first instructions of a program load the word, once, and keep it in a register (`dispatcher`,
+//! host-ebpf/src/generate/mod.rs). So the order of one store and one load decides over the whole run: a run that loaded before the store
+//! does not see it, one that loaded after it does, and there is no third case. Before the load a program changes no memory.
 //!
-//! A closed word says nothing of the runs that loaded it open: see [`crate::kernel::grace`].
+//! **The load is whole and is not left out.** The word is 8 bytes at the start of the value of an array map that can be mapped, which
+//! begins at a page (`array_map_alloc`, kernel/bpf/arraymap.c); programs have its address as a constant (BPF_PSEUDO_MAP_VALUE), and
+//! BPF_LDX of 8 bytes is one `mov` of the JIT compiler (`emit_ldx`, arch/x86/net/bpf_jit_comp.c), or one C assignment of the
+//! interpreter. An aligned load of 8 bytes is atomic on x86-64 (Intel SDM, volume 3, "Guaranteed Atomic Operations"). Nothing merges or
+//! moves it as a C compiler may, for which the kernel has READ_ONCE(): instructions are translated one by one. The verifier takes loads
+//! for constants only from maps that programs can't write and that are frozen (`bpf_map_is_rdonly`, kernel/bpf/verifier.c), and this map
+//! is neither. The host's mapping is of the same pages (`array_map_mmap`), so caches keep the two coherent.
+//!
+//! **The store is one, and takes what it needs with it.** Opening and closing are atomic read-modify-writes in sequentially consistent
+//! order, locked instructions here: two threads of the host can change different bits, and no store is lost. What a run needs beside
+//! the word (its plugin's generation, when it opened, the process table) is stored before the word. x86-64 keeps the order of stores
+//! and that of loads, so a run that sees the bit sees these, too. The other way round: a generation is changed only while its bit is
+//! closed and after a grace period, so no run has the old word and the new generation.
+//!
+//! **The interval holds the store.** The clock before it is read by an RDTSC that has retired before a locked instruction can be seen,
+//! and a locked instruction has reached every CPU before the fence in front of the next RDTSC lets that begin (`rdtsc_ordered`, in the
+//! vDSO). A plain store could wait in the CPU's store buffer past the second reading, and the published interval would be too short.
+//! Programs ask bpf_ktime_get_ns(), which is the same clock, read without a lock (`ktime_get_mono_fast_ns`): after its load, so a record
+//! bears no time before the interval of the opening. It may bear one after that of the close, by what passes between the load and that
+//! call.
+//!
+//! **A closed word says nothing of the runs that loaded it open.** For those the host waits: see [`crate::kernel::grace`]. After that
+//! wait every store of theirs is visible to the host, since the end of an RCU grace period orders all that readers did before all that
+//! comes after it; counters are then simply read. A record is written before its length is (`bpf_ringbuf_commit`, an `xchg`), and a ring's
+//! position before that (`__bpf_ringbuf_reserve`, a store with release); the reader loads both with acquire. After the grace period
+//! nothing is left that is reserved and not committed, so what is up to the producer's position is all there is.
+//!
+//! **Two plugins are two runs.** Programs on one hook run one after the other, each with a load of its own, and a store may fall between:
+//! then those before see the old word and those after the new one. On a CPU there is one hit of a hook at a time, so it is at most one
+//! hit per CPU and hook.
+//!
+//! On other architectures the load would have to be ordered before those of the generation and the process table; a dependency or an
+//! acquire would do. There is none in the programs today.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd},

@@ -43,7 +43,7 @@ pub use counters::Counters;
 pub use elements::PluginMaps;
 pub(crate) use features::FUNCTIONS as TRIED_FUNCTIONS;
 pub use gate::Gate;
-pub use grace::Grace;
+pub use grace::{Departure, Grace};
 pub use map::MapError;
 pub use processes::Processes;
 pub use program::LoadError;

@@ -307,6 +307,23 @@ fn without_a_gate() {
     assert!(closed.quiesced().is_ok());
 }
 
+/// Without a gate the stop waits, when its programs are off the raw tracepoint and before the grace period, for threads on their way
+/// into them: by an event of another tracepoint, which there is no need for where programs load the closed word.
+#[test]
+fn threads_on_their_way() {
+    let Some(_lock) = lock() else { return };
+    let kernel = RunningKernel::open().unwrap();
+    for gate in [true, false] {
+        let session = session(vec![plugin("one", vec![counting(sys_enter(), gate.then_some(0))])], gate);
+        let attached = session.load(&kernel).unwrap().attach().unwrap();
+        assert_eq!(attached.parts.departure.is_some(), !gate);
+        let closed = attached.open().close();
+        assert!(closed.parts.departure.is_none() && closed.quiesced().is_ok());
+        drop(closed);
+        assert_eq!(kernel_objects(), Vec::<String>::new());
+    }
+}
+
 /// A plugin's program on a tracepoint of the perf kind works by the same gate.
 #[test]
 fn perf_tracepoint() {

@@ -5,18 +5,21 @@ use std::{thread::sleep, time::Duration};
 use portcullis_ebpf::Options;
 use portcullis_tests::{
     gate::{Experiment, Load, holds, seen, slow},
-    kernel, lock, note,
+    kernel::{self, probe},
+    lock, note,
 };
 
 const ROUNDS: usize = 100;
+/// Many times what a run takes.
+const SHORT: Duration = Duration::from_millis(10);
 
-/// Stops while a run is in flight; what is there that belongs to a gate, and what changes later. Also how many runs there were.
-fn round(experiment: &Experiment<'_>, load: &Load) -> (Vec<String>, u64) {
+/// Stops while a run is in flight; what is there that belongs to a gate, and what changes within a time. Also how many runs there were.
+fn round(experiment: &Experiment<'_>, load: &Load, time: Duration) -> (Vec<String>, u64) {
     let traced = experiment.attach(&load.pids()).open();
     traced.wait_for_a_run();
     let mut traced = traced.close();
     let quiesced = traced.recorded(0);
-    sleep(Duration::from_millis(10));
+    sleep(time);
     let mut violations = traced.recorded(0).changes(&quiesced);
     let (opened, closed) = (traced.session.opened(), traced.session.interval());
     violations.extend(
@@ -38,11 +41,30 @@ fn stops_without_a_gate() {
     let experiment = Experiment::new(&kernel, &[vec![slow]], &Options { gate: None, ..kernel::options() });
     let (mut wrong, mut runs) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
-        let (violations, hits) = round(&experiment, &load);
+        let (violations, hits) = round(&experiment, &load, SHORT);
         wrong.extend(violations);
         runs += hits;
     }
     holds("a gate, or changes after the stop", ROUNDS, &wrong, format_args!("{runs} runs"));
+}
+
+/// Many threads on each CPU, which a kernel with preemption may stop anywhere between the tracepoint and the program, and which come to
+/// run again one after the other: those that were on their way have arrived when the stop returns.
+#[test]
+fn waits_for_threads_on_their_way() {
+    const ROUNDS: usize = 10;
+    let Some(_lock) = lock() else { return };
+    let (kernel, load) = (kernel::running(), Load::start_many(&["numbers"], 12));
+    let quick = probe("quick", "tracepoint:syscalls:sys_enter_lseek", None, "let @calls = percpuhash(64); @calls[tid] = count()");
+    let experiment = Experiment::new(&kernel, &[vec![quick]], &Options { gate: None, ..kernel::options() });
+    let (mut wrong, mut runs) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        // Long enough that each has had its turn.
+        let (violations, hits) = round(&experiment, &load, Duration::from_millis(100));
+        wrong.extend(violations);
+        runs += hits;
+    }
+    holds("changes after the stop by threads that were on their way", ROUNDS, &wrong, format_args!("{runs} runs"));
 }
 
 /// Detaching alone does not wait for what runs.
@@ -52,7 +74,7 @@ fn does_not_without_a_grace_period() {
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
     let Some(slow) = slow(&kernel) else { return note("skipped: this kernel has no loop over a map") };
     let experiment = Experiment::new(&kernel, &[vec![slow]], &Options { gate: None, ..kernel::options() }).without_grace();
-    seen("changes after the stop without a grace period", 50, || round(&experiment, &load).0);
+    seen("changes after the stop without a grace period", 50, || round(&experiment, &load, SHORT).0);
 }
 
 /// The programs of a session with a gate are not those of one without: the check above sees it.
@@ -62,5 +84,5 @@ fn a_gate_is_seen() {
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
     let Some(slow) = slow(&kernel) else { return note("skipped: this kernel has no loop over a map") };
     let experiment = Experiment::new(&kernel, &[vec![slow]], &kernel::options());
-    seen("a gate where there should be none", 1, || round(&experiment, &load).0);
+    seen("a gate where there should be none", 1, || round(&experiment, &load, SHORT).0);
 }
