@@ -32,7 +32,7 @@ struct Looked {
 /// What was recorded before the opening, or bears a time before it. Without a gate the opening is when it would have been.
 fn round(experiment: &Experiment<'_>, load: &Load, looked: &mut Looked) {
     let mut traced = experiment.attach(&load.pids());
-    sleep(Duration::from_millis(2));
+    sleep(Duration::from_millis(1));
     for plugin in 0..experiment.plugins() {
         looked.violations.extend(traced.recorded(plugin).all());
     }

@@ -48,14 +48,14 @@ pub(crate) fn ways() -> Vec<Way> {
     let calls: &[&str] = &["spins", "100000000"];
     let mut ways = vec![way("system call, perf tracepoints", Mechanism::Perf, |all| all, &syscall, reads, 5)];
     if features.raw_tracepoint {
-        ways.push(way("system call, raw tracepoints", Mechanism::Cheapest, |all| all, &syscall, reads, 50));
+        ways.push(way("system call, raw tracepoints", Mechanism::Cheapest, |all| all, &syscall, reads, 30));
     }
     if features.uprobe_session {
-        ways.push(way("function of a program, session", Mechanism::Cheapest, |all| all, &uprobe, calls, 25));
+        ways.push(way("function of a program, session", Mechanism::Cheapest, |all| all, &uprobe, calls, 15));
     }
     if features.uprobe_multi {
         let pairs = |all| Features { uprobe_session: false, ..all };
-        ways.push(way("function of a program, pair of links", Mechanism::Cheapest, pairs, &uprobe, calls, 25));
+        ways.push(way("function of a program, pair of links", Mechanism::Cheapest, pairs, &uprobe, calls, 15));
     }
     if features.uprobe {
         ways.push(way("function of a program, perf events", Mechanism::Perf, |all| all, &uprobe, calls, 5));
