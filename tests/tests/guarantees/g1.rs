@@ -87,7 +87,7 @@ fn something_is_without_a_gate() {
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
     let options = Options { gate: None, ..kernel::options() };
     let experiment = Experiment::new(&kernel, &[plugin(), plugin()], &options);
-    seen("recorded before the opening without a gate", 20, || {
+    seen("recorded before the opening without a gate", 50, || {
         let mut looked = Looked::default();
         round(&experiment, &load, &mut looked);
         looked.violations

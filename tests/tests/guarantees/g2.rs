@@ -92,7 +92,7 @@ fn they_differ_without_a_gate() {
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
     let options = Options { gate: None, ..kernel::options() };
     let experiment = Experiment::new(&kernel, &vec![watcher(); PLUGINS], &options);
-    seen("calls that some plugins saw and others did not, without a gate", 20, || round(&experiment, &load).0);
+    seen("calls that some plugins saw and others did not, without a gate", 50, || round(&experiment, &load).0);
 }
 
 /// Two probes on one hook are one program: a long one, and one that comes after it in each run.

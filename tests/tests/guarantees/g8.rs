@@ -77,9 +77,10 @@ fn much_is_when_they_come_one_by_one() {
     let options = Options { gate: None, ..kernel::options() };
     let one = Experiment::new(&kernel, &[plugin()], &options);
     let last = Experiment::new(&kernel, &[], &options).with_impossible(&impossible());
-    seen("what a refused run recorded or left, plugin by plugin", 5, || {
+    seen("what a refused run recorded or left, plugin by plugin", 50, || {
         let before = objects();
         let mut others: Vec<_> = (0..PLUGINS).map(|_| one.attach(&load.pids())).collect();
+        thread::sleep(Duration::from_millis(1));
         assert!(last.load(&load.pids()).attach().is_err());
         let recorded: Vec<String> = others.iter_mut().flat_map(|other| other.recorded(0).all()).collect();
         let left = left(&before, Duration::ZERO);
