@@ -5,7 +5,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
-    Compiled, Field, Naming, Options, ProbeSpec, Scope, Slot, compile,
+    Broken, Compiled, Field, MapRef, Naming, Options, ProbeSpec, Program, Scope, Slot, compile, gate,
     kernel::{
         Features,
         fixture::{self, FixtureKernel},
@@ -286,6 +286,38 @@ fn trackers() {
     };
     check(scope::Children::Follow, 1);
     check(scope::Children::Leave, 0);
+}
+
+/// Every program of every spec above loads the gate word in its first instructions and nowhere else; without a gate it never does. One
+/// that is to read it twice does so once more in each function: so this counts what it says.
+#[test]
+fn one_load_of_the_gate() {
+    /// Where the word's address is loaded: by an instruction whose second half has the offset.
+    fn loads(program: &Program) -> Vec<usize> {
+        let gate = program.maps.iter().filter(|(_, map)| *map == MapRef::Gate).map(|(position, _)| *position);
+        gate.filter(|position| program.insns[position + 1].imm.cast_unsigned() == gate::WORD).collect()
+    }
+    let kernel = FixtureKernel::new();
+    let (mut with, mut without) = (0, 0);
+    for file in ["shapes.spec", "kinds.spec", "maps.spec", "language.spec", "listings.spec"] {
+        for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
+            let (specs, options) = parse(case.split_once(LINE).unwrap().0);
+            let programs = |broken| {
+                compile(&specs, &kernel, &Options { broken, ..options.clone() }).map_or(Vec::new(), |compiled| compiled.programs)
+            };
+            for (program, twice) in programs(None).iter().zip(&programs(Some(Broken::ReadsGateTwice))) {
+                let (once, twice) = (loads(program), loads(twice));
+                if options.gate.is_some() {
+                    assert!(matches!(once.as_slice(), [0..=2]) && twice.len() > 1, "{once:?}, {twice:?}\n{}", program.listing());
+                    with += 1;
+                } else {
+                    assert!(once.is_empty() && twice.is_empty(), "{}", program.listing());
+                    without += 1;
+                }
+            }
+        }
+    }
+    assert!(with > 50 && without > 0, "{with} with a gate, {without} without");
 }
 
 /// Text that is not a spec is an error, never a panic: characters of the specs above, dropped, doubled and put elsewhere.
