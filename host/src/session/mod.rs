@@ -152,12 +152,6 @@ impl Attached {
         self.attached
     }
 
-    /// What a plugin's programs have counted so far: with a gate that is closed, nothing but hits of a closed gate. Empty for a plugin
-    /// that does not exist.
-    pub fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
-        self.parts.plugins.get(plugin).map(parts::PluginParts::counts).unwrap_or_default()
-    }
-
     /// Opens the gate for all plugins by one store. Without a gate this does nothing: the programs have recorded since they were
     /// attached.
     pub fn open(self) -> Open {

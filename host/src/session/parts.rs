@@ -141,13 +141,8 @@ impl Parts {
         config: Config,
         kernel: &RunningKernel,
     ) -> Result<Parts, Error> {
-        let mut parts = Parts {
-            members: Vec::with_capacity(plugins.len()),
-            tracker: None,
-            departure: None,
-            without_grace: false,
-            shared,
-        };
+        let mut parts =
+            Parts { members: Vec::with_capacity(plugins.len()), tracker: None, departure: None, without_grace: false, shared };
         if let Some(program) = config.tracker {
             let loaded = program::load(&program, kernel, |map| parts.shared.fd(map));
             let loaded = loaded.map_err(|source| Error::tracker(&program, source))?;
