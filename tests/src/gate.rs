@@ -363,6 +363,11 @@ impl<'e> Traced<'e, Attached> {
     pub fn open(self) -> Traced<'e, Open> {
         self.step(Attached::open)
     }
+
+    /// Opens it for some plugins.
+    pub fn open_some(self, plugins: &[usize]) -> Traced<'e, Open> {
+        self.step(|attached| attached.open_some(plugins))
+    }
 }
 
 impl<'e> Traced<'e, Open> {

@@ -14,23 +14,10 @@ use portcullis_tests::{
     lock, note,
 };
 
+use crate::numbered::{Calls, calls, system_calls};
+
 const ROUNDS: usize = 200;
 const PLUGINS: usize = 6;
-
-/// Which calls of each thread a plugin has seen: the calls of a thread are numbered.
-fn watcher() -> Vec<ProbeSpec> {
-    let body = "let @calls = percpuhash(64); let @low = percpuhash(64); let @high = percpuhash(64); \
-                @calls[tid] = count(); @low[tid] = min(args.offset); @high[tid] = max(args.offset)";
-    vec![probe("call", "tracepoint:syscalls:sys_enter_lseek", None, body)]
-}
-
-/// The calls of a thread that one plugin has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Calls {
-    low: i64,
-    high: i64,
-    count: i64,
-}
 
 /// The threads of which plugins have seen calls that differ by more than one at either end, or have not seen one in between.
 fn violations(plugins: &[BTreeMap<u64, Calls>]) -> Vec<String> {
@@ -54,13 +41,7 @@ fn round(experiment: &Experiment<'_>, load: &Load) -> (Vec<String>, i64, i64) {
     let traced = traced.open();
     sleep(Duration::from_millis(1));
     let mut traced = traced.close();
-    let plugins: Vec<BTreeMap<u64, Calls>> = (0..experiment.plugins())
-        .map(|plugin| {
-            let (counts, lows) = (traced.numbers(plugin, "calls"), traced.numbers(plugin, "low"));
-            let highs = traced.numbers(plugin, "high");
-            counts.iter().map(|(tid, count)| (*tid, Calls { low: lows[tid], high: highs[tid], count: *count })).collect()
-        })
-        .collect();
+    let plugins: Vec<BTreeMap<u64, Calls>> = (0..experiment.plugins()).map(|plugin| calls(&mut traced, plugin)).collect();
     traced.detach();
     let totals = plugins.iter().map(|plugin| plugin.values().map(|calls| calls.count).sum::<i64>());
     let (most, least) = (totals.clone().max().unwrap(), totals.min().unwrap());
@@ -72,7 +53,7 @@ fn round(experiment: &Experiment<'_>, load: &Load) -> (Vec<String>, i64, i64) {
 fn one_store_opens_and_closes_all() {
     let Some(_lock) = lock() else { return };
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
-    let experiment = Experiment::new(&kernel, &vec![watcher(); PLUGINS], &kernel::options());
+    let experiment = Experiment::new(&kernel, &vec![system_calls(); PLUGINS], &kernel::options());
     let (mut wrong, mut calls, mut torn) = (Vec::new(), 0, 0);
     for _ in 0..ROUNDS {
         let (violations, seen, differ) = round(&experiment, &load);
@@ -91,7 +72,7 @@ fn they_differ_without_a_gate() {
     let Some(_lock) = lock() else { return };
     let (kernel, load) = (kernel::running(), Load::start(&["numbers"]));
     let options = Options { gate: None, ..kernel::options() };
-    let experiment = Experiment::new(&kernel, &vec![watcher(); PLUGINS], &options);
+    let experiment = Experiment::new(&kernel, &vec![system_calls(); PLUGINS], &options);
     seen("calls that some plugins saw and others did not, without a gate", 50, || round(&experiment, &load).0);
 }
 

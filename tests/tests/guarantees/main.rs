@@ -15,4 +15,6 @@ mod g4;
 mod g5;
 mod g6;
 mod g8;
+mod g9;
+mod numbered;
 mod spans;
