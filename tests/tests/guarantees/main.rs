@@ -1,8 +1,6 @@
 //! The guarantees of the gate, one file each. Each test that finds nothing has another beside it that takes the mechanism away and finds
 //! by the same check what the mechanism is there for.
 //!
-//! G7, that everything emitted is delivered, is the host's and not the gate's: `faults.rs` and `stop.rs` have it.
-//!
 //! `cargo test --release -p portcullis-tests --test guarantees -- --nocapture --test-threads 1` says what each has looked at.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -14,6 +12,7 @@ mod g3;
 mod g4;
 mod g5;
 mod g6;
+mod g7;
 mod g8;
 mod g9;
 mod numbered;
