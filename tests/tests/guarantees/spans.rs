@@ -32,6 +32,11 @@ impl Way {
     }
 }
 
+/// The environment can say how many rounds there are at most: an emulated machine has not the time for more.
+fn most_rounds() -> usize {
+    std::env::var("GUARANTEE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usize::MAX)
+}
+
 /// All that this kernel has.
 pub(crate) fn ways() -> Vec<Way> {
     let features = kernel::running().features();
@@ -42,23 +47,38 @@ pub(crate) fn ways() -> Vec<Way> {
     let way = |name, mechanism, change: fn(Features) -> Features, attach: &str, load, rounds| {
         let kernel = kernel::running().with_mechanism(mechanism);
         let features = change(kernel.features());
-        Way { name, kernel, features, spec: probe("span", attach, None, "emit done { tid, duration }"), load, rounds }
+        let spec = probe("span", attach, None, "emit done { tid, duration }");
+        Way { name, kernel, features, spec, load, rounds: most_rounds().min(rounds) }
     };
+    let function = |kind: &str| format!("span:{kind}:vfs_read");
     let reads: &[&str] = &["readers", "100000", "1"];
     let calls: &[&str] = &["spins", "100000000"];
     let mut ways = vec![way("system call, perf tracepoints", Mechanism::Perf, |all| all, &syscall, reads, 5)];
     if features.raw_tracepoint {
-        ways.push(way("system call, raw tracepoints", Mechanism::Cheapest, |all| all, &syscall, reads, 30));
+        ways.push(way("system call, raw tracepoints", Mechanism::Cheapest, |all| all, &syscall, reads, 100));
     }
     if features.uprobe_session {
-        ways.push(way("function of a program, session", Mechanism::Cheapest, |all| all, &uprobe, calls, 15));
+        ways.push(way("function of a program, session", Mechanism::Cheapest, |all| all, &uprobe, calls, 50));
     }
     if features.uprobe_multi {
         let pairs = |all| Features { uprobe_session: false, ..all };
-        ways.push(way("function of a program, pair of links", Mechanism::Cheapest, pairs, &uprobe, calls, 15));
+        ways.push(way("function of a program, pair of links", Mechanism::Cheapest, pairs, &uprobe, calls, 50));
     }
     if features.uprobe {
         ways.push(way("function of a program, perf events", Mechanism::Perf, |all| all, &uprobe, calls, 5));
+    }
+    if features.kprobe_session {
+        ways.push(way("function of the kernel, session", Mechanism::Cheapest, |all| all, &function("kprobe"), reads, 50));
+    }
+    if features.kprobe_multi {
+        let pairs = |all| Features { kprobe_session: false, ..all };
+        ways.push(way("function of the kernel, pair of links", Mechanism::Cheapest, pairs, &function("kprobe"), reads, 50));
+    }
+    if features.kprobe {
+        ways.push(way("function of the kernel, perf events", Mechanism::Perf, |all| all, &function("kprobe"), reads, 5));
+    }
+    if features.fentry {
+        ways.push(way("function of the kernel, trampolines", Mechanism::Cheapest, |all| all, &function("kfunc"), reads, 50));
     }
     ways
 }
