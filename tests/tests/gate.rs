@@ -295,39 +295,47 @@ fn replacing() {
     assert_no_programs();
 }
 
-/// What the old version hands over is what the new one starts with; one that fails in that leaves nothing, and the new one begins all the same.
+/// Runs the plugin that counts calls, makes some, replaces it so many times, and makes some more: the exit code, and what each version has counted.
+fn replaced(at: &str, how: &str, times: usize) -> (Option<i32>, Vec<f64>) {
+    let source = component("plugins", "faulty");
+    let source = source.to_str().unwrap();
+    let plugin = format!(
+        "[[plugin]]\nname = \"a\"\nsource = {source:?}\nconfig = {{ at = {at:?}, how = {how:?} }}\ngrants = {{ probes = [\"*\"] }}\n"
+    );
+    let bundle = Bundle::new(&manifest(&[plugin]));
+    let run = bundle.start(&["--pid", &std::process::id().to_string()]);
+    wait_for(&run, "open");
+    let call = |times: u32| {
+        for _ in 0..times {
+            let _ = rustix::process::getppid();
+        }
+    };
+    call(10);
+    for _ in 0..times {
+        gate(&run, &["replace", "a", source]).unwrap();
+    }
+    call(7);
+    let until = Instant::now() + Duration::from_secs(10);
+    while status(&run).unwrap()["plugins"].as_array().unwrap().len() > 1 {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let outcome = end(run);
+    let report = outcome.report.as_ref().unwrap();
+    let metrics =
+        report["plugins"].as_array().unwrap().iter().filter_map(|plugin| plugin["metrics"]["handled"].as_f64()).collect();
+    (outcome.code, metrics)
+}
+
+/// What the old version hands over is what the new one starts with, also if that one is replaced before it has come to start; a version that fails
+/// in that leaves nothing, and the new one begins all the same.
 #[test]
 fn handing_over() {
     let Some(_lock) = lock() else { return };
-    let source = component("plugins", "faulty");
-    let source = source.to_str().unwrap();
-    for (how, code, handled) in [("none", 0, [10, 17]), ("panic", 4, [10, 7])] {
-        let plugin = format!(
-            "[[plugin]]\nname = \"a\"\nsource = {source:?}\nconfig = {{ at = \"handover\", how = {how:?} }}\ngrants = {{ probes = [\"*\"] }}\n"
-        );
-        let bundle = Bundle::new(&manifest(&[plugin]));
-        let run = bundle.start(&["--pid", &std::process::id().to_string()]);
-        wait_for(&run, "open");
-        let call = |times: u32| {
-            for _ in 0..times {
-                let _ = rustix::process::getppid();
-            }
-        };
-        call(10);
-        gate(&run, &["replace", "a", source]).unwrap();
-        call(7);
-        let until = Instant::now() + Duration::from_secs(10);
-        while status(&run).unwrap()["plugins"].as_array().unwrap().len() > 1 {
-            assert!(Instant::now() < until);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let outcome = end(run);
-        assert_eq!(outcome.code, Some(code), "{}", outcome.stderr);
-        let report = outcome.report.as_ref().unwrap();
-        let metrics: Vec<f64> =
-            report["plugins"].as_array().unwrap().iter().filter_map(|plugin| plugin["metrics"]["handled"].as_f64()).collect();
-        assert_eq!(metrics, handled.map(f64::from), "{report:#}");
-    }
+    assert_eq!(replaced("handover", "none", 1), (Some(0), vec![10.0, 17.0]));
+    assert_eq!(replaced("handover", "panic", 1), (Some(4), vec![10.0, 7.0]));
+    let (code, handled) = replaced("handle", "slow", 4);
+    assert_eq!((code, handled.last(), handled.len()), (Some(0), Some(&17.0), 5), "{handled:?}");
     assert_no_programs();
 }
 

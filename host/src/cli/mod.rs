@@ -39,7 +39,7 @@ use crate::{
     grants::{Refusals, Refused},
     kernel::Mechanism,
     manifest::{Format, Manifest, Open, quantity},
-    output::clean,
+    output,
 };
 
 /// How the process exits. The numbers are an interface, and [`EXIT_CODES`] documents them.
@@ -366,21 +366,9 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     kind.unwrap_or(Exit::Failed)
 }
 
-/// An error with its causes, `portcullis: error: what: why`. A cause that its effect has quoted is not repeated; one of several
-/// lines begins its own.
+/// An error with its causes, `portcullis: error: what: why`.
 pub fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::from("portcullis: error");
-    let mut last = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        let cause = cause.trim_end();
-        if !last.contains(cause) {
-            text.push_str(if !last.is_empty() && (cause.contains('\n') || last.contains('\n')) { "\n" } else { ": " });
-            text.push_str(cause);
-            last = cause.to_owned();
-        }
-    }
-    clean::lines(&text).into_owned()
+    format!("portcullis: error: {}", output::describe(error))
 }
 
 fn say(text: &str) {

@@ -5,6 +5,7 @@
 //! ([`clean`]).
 
 pub mod clean;
+mod error;
 mod json;
 mod stream;
 mod table;
@@ -20,6 +21,8 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+
+pub use error::describe;
 
 use crate::{
     contract::{Level, Table, TableRows},

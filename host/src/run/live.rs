@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -20,11 +21,12 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    control::{Answer, Asked, PluginState, Request, Server},
+    control::{Answer, Asked, PluginState, Request, Server, Status},
     manifest::{self, Manifest},
+    output::describe,
     ready::Ready,
     report::{Left, State},
-    session::Open,
+    session::{self, Open},
     signals::Signals,
 };
 
@@ -43,6 +45,8 @@ pub(super) struct Live<'a> {
     /// Without a gate nothing joins.
     pub(super) joining: Option<Joining>,
     pub(super) watch: Option<Watch>,
+    /// Plugins that are to replace one which has not taken over itself yet.
+    pub(super) postponed: Vec<(Job, Joined)>,
 }
 
 impl Live<'_> {
@@ -120,6 +124,9 @@ impl Live<'_> {
         while let Some((job, result)) = self.joining.as_mut().and_then(|joining| joining.advance(&self.open)) {
             self.arrived(job, result);
         }
+        for (job, joined) in std::mem::take(&mut self.postponed) {
+            self.arrived(job, Ok(joined));
+        }
         None
     }
 
@@ -194,6 +201,9 @@ impl Live<'_> {
 
     fn leave(&mut self, name: &str) -> Result<Answer, String> {
         let number = self.plugins.named(name).ok_or_else(|| control::no_plugin(name))?;
+        if self.plugins.is_taking_over(name) {
+            return Err(format!("\"{name}\" is still taking over from the version before it; ask again in a moment"));
+        }
         let at = self.open.close_plugin(number);
         if let Some(plugin) = self.plugins.all.get_mut(number) {
             plugin.left = Some(Left::Asked);
@@ -202,7 +212,7 @@ impl Live<'_> {
         Ok(Answer::Leaving { plugin: name.into(), at })
     }
 
-    fn status(&self) -> crate::control::Status {
+    fn status(&self) -> Status {
         let state = |number| match (self.open.is_open(number), self.open.was_open(number)) {
             (true, _) => PluginState::Open,
             (false, true) => PluginState::Paused,
@@ -212,7 +222,7 @@ impl Live<'_> {
     }
 
     /// Takes the plugins of a bundle on their way.
-    fn join(&mut self, bundle: &std::path::Path, asked: Asked) {
+    fn join(&mut self, bundle: &Path, asked: Asked) {
         let read = Manifest::read(bundle).map_err(|error| error.to_string());
         let checked = read.and_then(|manifest| {
             let taken = manifest.plugins.iter().find(|plugin| self.plugins.named(&plugin.name).is_some());
@@ -231,7 +241,7 @@ impl Live<'_> {
     }
 
     /// Takes another version of a plugin on its way.
-    fn replace(&mut self, name: &str, file: std::path::PathBuf, asked: Option<Asked>) {
+    fn replace(&mut self, name: &str, file: PathBuf, asked: Option<Asked>) {
         let there = self.plugins.named(name).and_then(|number| self.plugins.all.get(number));
         match (there, asked) {
             (Some(plugin), asked) => {
@@ -244,7 +254,7 @@ impl Live<'_> {
         }
     }
 
-    fn built_anew(&mut self, file: &std::path::Path) {
+    fn built_anew(&mut self, file: &Path) {
         let plugins = self.plugins.numbers().into_iter().filter_map(|number| self.plugins.all.get(number));
         let names: Vec<String> =
             plugins.filter(|plugin| plugin.spec.source == file).map(|plugin| plugin.spec.name.clone()).collect();
@@ -256,23 +266,26 @@ impl Live<'_> {
     fn submit(&mut self, job: Job) {
         match (&mut self.joining, job.asked) {
             (Some(joining), asked) => joining.submit(Job { asked, ..job }),
-            (None, Some(asked)) => asked.answer(Err(crate::session::Error::NoGate.to_string())),
+            (None, Some(asked)) => asked.answer(Err(session::Error::NoGate.to_string())),
             (None, None) => {}
         }
     }
 
     /// A job is done, or was not to be.
-    fn arrived(&mut self, Job { plugins, purpose, asked }: Job, result: anyhow::Result<Joined>) {
-        let outcome = result.map_err(|error| crate::cli::describe(&error)).and_then(|joined| match purpose {
+    fn arrived(&mut self, job: Job, result: anyhow::Result<Joined>) {
+        let waits = job.purpose == Purpose::Replace && job.plugins.iter().any(|plugin| self.plugins.is_taking_over(&plugin.name));
+        let joined = match result {
+            // What is told of the one before it leads here again.
+            Ok(joined) if waits => return self.postponed.push((job, joined)),
+            result => result.map_err(|error| describe(&error)),
+        };
+        let Job { plugins, purpose, asked } = job;
+        let outcome = joined.and_then(|joined| match purpose {
             Purpose::Join => self.joined(joined),
             Purpose::Replace => self.replaced(joined),
         });
         match (asked, outcome) {
-            (Some(asked), outcome) => {
-                // Who asks has a line for it of its own.
-                let outcome = outcome.map_err(|error| error.trim_start_matches("portcullis: error: ").to_owned());
-                asked.answer(outcome);
-            }
+            (Some(asked), outcome) => asked.answer(outcome),
             (None, Ok(Answer::Replaced { plugin, .. })) => {
                 self.plugins.printer.message(&format!("portcullis: the new version of \"{plugin}\" has taken over"));
             }
@@ -294,9 +307,10 @@ impl Live<'_> {
         if let Some(error) = self.fail_to_begin(&numbers) {
             return Err(error);
         }
-        for number in numbers {
-            self.plugins.start(number, at);
+        for number in &numbers {
+            self.plugins.start(*number, at);
         }
+        self.watch_also(&numbers);
         Ok(Answer::Joined { plugins: names, at })
     }
 
@@ -308,6 +322,7 @@ impl Live<'_> {
         plugins.into_iter().for_each(|plugin| self.plugins.add(plugin));
         let Some(new) = numbers.first().copied() else { return Err(control::no_plugin(&name)) };
         let replaced = self.open.replace(old, new).map_err(|error| error.to_string())?;
+        self.watch_also(&[new]);
         if let Some(plugin) = self.plugins.all.get_mut(old) {
             plugin.left = Some(Left::Replaced { overlap: replaced.overlap });
         }
@@ -318,6 +333,16 @@ impl Live<'_> {
         match self.fail_to_begin(&[new]) {
             Some(error) => Err(error),
             None => Ok(Answer::Replaced { plugin: name, overlap: replaced.overlap }),
+        }
+    }
+
+    /// With `--watch`, files of plugins that have come are watched like those of the bundle.
+    fn watch_also(&mut self, numbers: &[usize]) {
+        for number in numbers {
+            let (Some(watch), Some(plugin)) = (&mut self.watch, self.plugins.all.get(*number)) else { return };
+            if let Err(error) = watch.add(&plugin.spec.source) {
+                self.plugins.printer.message(&format!("portcullis: {error:#}"));
+            }
         }
     }
 

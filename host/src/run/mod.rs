@@ -235,15 +235,16 @@ impl Ready<'_> {
         });
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
         let joining = joining.transpose()?;
-        let mut live = Live { open, plugins, command, watched, end, signals, ready, server, joining, watch };
+        let postponed = Vec::new();
+        let mut live = Live { open, plugins, command, watched, end, signals, ready, server, joining, watch, postponed };
         let ending = live.until_the_end();
-        let Live { open, mut plugins, command, server, joining, .. } = live;
+        let Live { open, mut plugins, command, server, joining, postponed, .. } = live;
 
         signals.at(Stage::Closing);
         let mut closed = open.close();
         ready.ending();
         // Nobody is heard any more, and nobody joins.
-        drop((server, joining));
+        drop((server, joining, postponed));
         signals.at(Stage::Draining);
         plugins.drain(&mut closed, Instant::now() + manifest.stop.drain);
         signals.at(Stage::Finishing);

@@ -207,6 +207,12 @@ impl Plugins {
         self.all.iter().position(|plugin| plugin.spec.name == name && plugin.is_here())
     }
 
+    /// It has the place of another, and waits for what that one hands over.
+    pub(super) fn is_taking_over(&self, name: &str) -> bool {
+        let plugin = self.named(name).and_then(|number| self.all.get(number));
+        plugin.is_some_and(|plugin| matches!(plugin.inherits, Inherits::Awaited))
+    }
+
     /// The numbers of those that are here.
     pub(super) fn numbers(&self) -> Vec<usize> {
         self.all.iter().enumerate().filter(|(_, plugin)| plugin.is_here()).map(|(number, _)| number).collect()

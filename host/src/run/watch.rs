@@ -40,20 +40,27 @@ impl Watch {
     ///
     /// # Errors
     /// If one can't be read, or the kernel watches no more.
-    pub(super) fn new<'p>(files: impl Iterator<Item = &'p Path>) -> anyhow::Result<Watch> {
+    pub(super) fn new<'p>(mut files: impl Iterator<Item = &'p Path>) -> anyhow::Result<Watch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("can't watch files")?;
         let mut watch = Watch { inotify, directories: BTreeMap::new(), files: BTreeMap::new(), touched: BTreeMap::new() };
-        for file in files {
-            // The directory is watched, since the name may come to mean another file.
-            let directory = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-            let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-            let number = inotify::add_watch(&watch.inotify, directory, flags)
-                .with_context(|| format!("can't watch the directory {}", directory.display()))?;
-            let digest = digest(file).with_context(|| format!("can't read {}", file.display()))?;
-            watch.directories.insert(number, directory.to_owned());
-            watch.files.insert(file.to_owned(), digest);
-        }
+        files.try_for_each(|file| watch.add(file))?;
         Ok(watch)
+    }
+
+    /// Watches one more.
+    ///
+    /// # Errors
+    /// As of [`Watch::new`].
+    pub(super) fn add(&mut self, file: &Path) -> anyhow::Result<()> {
+        // The directory is watched, since the name may come to mean another file.
+        let directory = directory_of(file);
+        let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let number = inotify::add_watch(&self.inotify, directory, flags)
+            .with_context(|| format!("can't watch the directory {}", directory.display()))?;
+        let digest = digest(file).with_context(|| format!("can't read {}", file.display()))?;
+        self.directories.insert(number, directory.to_owned());
+        self.files.insert(file.to_owned(), digest);
+        Ok(())
     }
 
     /// The files that are other ones now.
@@ -82,14 +89,10 @@ impl Watch {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = reader.next() {
-            let Some(directory) = self.directories.get(&event.wd()) else { continue };
+            let Some(there) = self.directories.get(&event.wd()) else { continue };
             let Some(name) = event.file_name() else { continue };
             let name = OsString::from_vec(name.to_bytes().to_vec());
-            // As it was named: `x.wasm` has the directory `.`, and its own path is without it.
-            let touched = self.files.keys().find(|file| {
-                let parent = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-                parent == directory && file.file_name() == Some(&name)
-            });
+            let touched = self.files.keys().find(|file| directory_of(file) == there && file.file_name() == Some(&name));
             if let Some(file) = touched.cloned() {
                 self.touched.insert(file, Instant::now());
             }
@@ -102,6 +105,11 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
+}
+
+/// As it was named: `x.wasm` is in `.`, though its path is without that.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 fn digest(file: &Path) -> io::Result<[u8; 32]> {

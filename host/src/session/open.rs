@@ -265,7 +265,8 @@ impl Open {
             member.stop();
             member.ended = true;
         }
-        self.quiesce().map_err(Refusal::Grace)?;
+        // What the kernel refuses here it refuses at the end, where it is told.
+        let _ = self.quiesce();
         if let Some(member) = self.parts.member_mut(old) {
             member.detach();
         }
