@@ -27,9 +27,14 @@ fn close_over_a_program_in_flight() {
     let body = format!("emit first {{ tid }}; {} emit last {{ tid }}", emit.repeat(60));
     let specs = [probe("slow", "tracepoint:syscalls:sys_enter_openat", None, &body)];
     let (mut late, mut runs) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0.. {
+        if round >= ROUNDS && late > 0 {
+            break;
+        }
+        // Whether a round meets a program in flight is a matter of who has the CPU.
+        assert!(round < 10 * ROUNDS, "in {round} rounds no program was in flight, {runs} runs");
         // Varied, so that the close falls into different places of the program.
-        let open = Duration::from_micros(1000 + 137 * round);
+        let open = Duration::from_micros(1000 + 137 * (round % ROUNDS));
         let stopped = kernel::stop_while(&specs, &["opens-for-ever", &path], open, 256 << 20);
         let traced = &stopped.traced;
         let close = traced.closed.interval().unwrap();
@@ -48,8 +53,8 @@ fn close_over_a_program_in_flight() {
         assert!(stopped.quiet, "something was counted or written after the quiesced time");
         assert_eq!(traced.report.check(), []);
     }
-    note(&format!("{runs} runs in {ROUNDS} rounds; {late} rounds closed with a program in flight"));
-    assert!(runs > ROUNDS && late > 0, "{runs} runs, {late} in flight");
+    note(&format!("{runs} runs; {late} rounds closed with a program in flight"));
+    assert!(runs > ROUNDS, "{runs} runs");
 }
 
 /// Three hundred and more system call tracepoints come and go in less than a second.

@@ -89,6 +89,11 @@ impl Printer {
         lock(&self.metrics).get(plugin).into_iter().flatten().map(|(name, value)| (name.clone(), *value)).collect()
     }
 
+    /// The same, and forgets them: another version of the plugin begins without.
+    pub fn take_metrics(&self, plugin: &str) -> Vec<(String, f64)> {
+        lock(&self.metrics).remove(plugin).into_iter().flatten().collect()
+    }
+
     /// Shows a message of the host on standard error: the end of a run in words, an error.
     pub fn message(&self, text: &str) {
         let _ = lock(&self.err).write_all(format!("{}\n", text.trim_end()).as_bytes());

@@ -62,6 +62,8 @@ pub(super) struct Plugin {
     /// The last call was made.
     said_farewell: bool,
     finished: bool,
+    /// Its last values, if another has its name now.
+    pub(super) metrics: Option<Vec<(String, f64)>>,
     /// Why it left before the others, and when it took over from another.
     pub(super) left: Option<report::Left>,
     pub(super) took_over: Option<Interval>,
@@ -160,6 +162,7 @@ impl Plugin {
             leaving: None,
             said_farewell: false,
             finished: false,
+            metrics: None,
             left: None,
             took_over: None,
             entry: None,
@@ -263,7 +266,7 @@ impl Plugins {
         while let Some(Notice { event, plugin }) = self.inbox.try_recv() {
             match event {
                 Event::Failed(error) => {
-                    return Err(anyhow::Error::new(error).context("nothing was recorded: the gate had not opened"));
+                    return Err(anyhow::anyhow!("{error}; the gate had not opened, and nothing was recorded"));
                 }
                 event => self.note(Notice { event, plugin }),
             }
@@ -336,6 +339,11 @@ impl Plugins {
         if let Leaving::HandOver(heir) = leaving
             && (handed_over || finished)
         {
+            // Its name, under which metrics are kept, is the heir's from now on.
+            if let Some(plugin) = self.all.get_mut(number) {
+                let (name, printer) = (&plugin.spec.name, &self.printer);
+                plugin.metrics.get_or_insert_with(|| printer.take_metrics(name));
+            }
             self.inherit(heir, state, session);
         }
         if finished {

@@ -71,6 +71,6 @@ pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> r
         kernel_misses: account.misses,
         missing: plugin.missing().iter().map(|m| Missing { probe: m.probe.clone(), reason: m.reason.clone() }).collect(),
         in_flight: in_flight.collect(),
-        metrics: printer.metrics(&plugin.spec.name),
+        metrics: plugin.metrics.clone().unwrap_or_else(|| printer.metrics(&plugin.spec.name)),
     }
 }
