@@ -749,6 +749,10 @@ fn check_cage(pid: u32) {
             assert_eq!(field(set), "0000000000000000", "{set}");
         }
         assert_eq!(field("NoNewPrivs:"), "1");
+        // The filter is the last thing before the name, and before anything is read.
+        if field("Name:") != "portcullis" {
+            assert_eq!(field("Seccomp:"), "2");
+        }
     }
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let entry = entry.unwrap();
@@ -768,6 +772,8 @@ fn check_cage(pid: u32) {
     };
     assert_eq!(limit("Max open files"), "5");
     assert_eq!(limit("Max core file size"), "0");
+    assert_eq!(limit("Max file size"), "0");
+    assert_eq!(limit("Max data size"), ((2_u64 << 30) + (16 << 20)).to_string());
 }
 
 /// The cage holds while the component is compiled.

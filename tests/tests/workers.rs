@@ -1,10 +1,11 @@
-//! Every thread of every worker, as the kernel has it: nobody, nothing allowed, nothing held but the way to the host; while it
-//! compiles and while events flow.
+//! Every thread of every worker, as the kernel has it: nobody, nothing allowed, nothing held but the way to the host, nothing of the
+//! machine in sight; while it compiles and while events flow. What native code can do in there is in `takeover.rs`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
@@ -19,7 +20,7 @@ use portcullis_tests::{
 };
 use rustix::process::Signal;
 
-/// What a worker is called when it has locked itself in: the last step of that (host/src/worker/cage.rs).
+/// What a worker is called when it has locked itself in: the last step of that (host/src/cage/mod.rs).
 const CAGED: &str = "portcullis-work";
 
 /// What a sample of a worker has shown.
@@ -45,6 +46,12 @@ fn sample(pid: u32, seen: &mut Seen) -> bool {
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             is(set, "0000000000000000");
         }
+        // A filter, and not more than one.
+        is("Seccomp", "2");
+        is("Seccomp_filters", "1");
+        // The numbers that it has in the namespaces of pids: in its own, the main thread has the first.
+        let numbers: Vec<&str> = thread["NSpid"].split(' ').collect();
+        assert!(numbers.len() >= 2 && (thread["Pid"] != thread["Tgid"] || numbers.last() == Some(&"1")), "{thread:?}");
     }
     // A worker that ends in between has none, and is no worker any more.
     if fds.is_empty() {
@@ -56,6 +63,35 @@ fn sample(pid: u32, seen: &mut Seen) -> bool {
     seen.samples += 1;
     seen.threads.insert(threads.len());
     true
+}
+
+/// The namespaces of a worker are its own, its root is empty, its user namespace knows nobody, and its limits are tight.
+fn assert_apart(pid: u32) {
+    let namespace = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    for kind in ["user", "mnt", "net", "ipc", "uts", "cgroup", "pid"] {
+        assert_ne!(namespace(&pid.to_string(), kind), namespace("self", kind), "{kind}");
+    }
+    assert_eq!(fs::read_dir(format!("/proc/{pid}/root/")).unwrap().count(), 0);
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert!(mounts.lines().count() == 1 && mounts.contains(" / ro,nosuid,nodev,noexec"), "{mounts}");
+    for map in ["uid_map", "gid_map"] {
+        assert_eq!(fs::read_to_string(format!("/proc/{pid}/{map}")).unwrap(), "", "{map}");
+    }
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap(), "1000\n");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let cpus = thread::available_parallelism().unwrap().get() as u64;
+    for (name, limit) in [
+        ("Max file size", 0),
+        ("Max core file size", 0),
+        ("Max open files", 5),
+        ("Max processes", 32 * (16 + cpus)),
+        // The component may have 64 MiB, unless the manifest says otherwise.
+        ("Max data size", (2 << 30) + (64 << 20)),
+    ] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let values: Vec<&str> = line.split_whitespace().take(2).collect();
+        assert_eq!(values, [limit.to_string(), limit.to_string()], "{name}");
+    }
 }
 
 /// Waits until a worker has locked itself in. Until then it is a process of the host's user with one thread.
@@ -165,6 +201,7 @@ fn while_events_flow() {
     let run = Watched::start(&bundle, &["--", workload().to_str().unwrap(), "getppid", "1000000000"]);
     let workers: Vec<u32> = ["flow", "loop", "rows"].iter().map(|name| run.worker(name)).collect();
     workers.iter().for_each(|pid| caged(*pid));
+    workers.iter().for_each(|pid| assert_apart(*pid));
     let mut seen = Seen::default();
     while !run.said().contains("flow: events flow\n") {
         assert!(is_alive(run.pid()), "{}", run.said());

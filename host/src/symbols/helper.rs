@@ -22,7 +22,7 @@ use super::{
     Options,
     protocol::{self, MAX_REQUEST, MAX_RESPONSE, Request, Response},
 };
-use crate::worker::protocol as frames;
+use crate::{cage, worker::protocol as frames};
 
 /// How often it is started again, if it ends on its own or must be ended; one such start is regained every [`REGAIN`].
 const RESTARTS: u32 = 5;
@@ -185,16 +185,18 @@ impl Helper {
     fn spawn(&self) -> io::Result<Running> {
         let (ours, theirs) = UnixStream::pair()?;
         let executable = self.options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe"));
-        let process = Command::new(executable)
+        let mut command = Command::new(executable);
+        command
             .arg0("portcullis")
             .arg("symbolizer")
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let process = Process(process);
+            .stderr(Stdio::null());
+        // What its cage lacks, a worker's lacks as well, and that is said of those.
+        let (child, _) = cage::spawn::spawn(command)?;
+        let process = Process(child);
         if let Some(started) = &self.options.started {
             started.0(process.0.id());
         }

@@ -30,7 +30,7 @@ pub fn main() -> ! {
         exit(2);
     }
     let (socket, greeting) = match cage::symbolizer() {
-        Ok(socket) => (socket, Response::Ready),
+        Ok((socket, _)) => (socket, Response::Ready),
         Err(error) => match rustix::io::dup(io::stdin()) {
             Ok(socket) => (socket, Response::Error(cut(error.to_string()))),
             Err(_) => exit(1),

@@ -20,7 +20,10 @@ use super::{
     protocol::{Bytes, CallKind, Fault, FaultKind, FrameError, Returned, ToWorker},
     talk::Talk,
 };
-use crate::contract::{Limits, Program, Schema, Table};
+use crate::{
+    cage,
+    contract::{Limits, Program, Schema, Table},
+};
 
 /// How long compiling and instantiating may take. The largest plugins known, Python's, take 5 s on a slow machine.
 pub const LOADING: Duration = Duration::from_secs(60);
@@ -189,20 +192,20 @@ impl Worker {
     fn try_spawn(wasm: Vec<u8>, options: Options) -> io::Result<Worker> {
         let memory = Memory::new()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let executable = options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe"));
         let (name, limits, cache) = (options.name.clone(), options.limits, options.cache.clone());
-        let process = Command::new(executable)
+        let mut command = Command::new(options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe")));
+        command
             // For those who look at the list of processes.
             .arg0("portcullis")
-            .args(["worker", &name])
+            .args(["worker", &name, &limits.memory.to_string()])
             .env_clear()
             .current_dir("/")
             // Standard input and output are what std::process passes on without a race between threads that spawn.
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(memory.fd().try_clone_to_owned()?))
-            .stderr(Stdio::null())
-            .spawn()?;
-        let process = Process(process);
+            .stderr(Stdio::null());
+        let (child, _) = cage::spawn::spawn(command)?;
+        let process = Process(child);
         let mut talk = Talk::new(ours, options)?;
         let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
             let compiled = cache.as_ref().and_then(|cache| cache.load(&wasm)).map(Bytes);

@@ -24,7 +24,7 @@ use super::{
         cut_line,
     },
 };
-use crate::cage;
+use crate::{cage, contract::Limits};
 
 /// What is said is sent when this much has gathered, or the call returns.
 const GATHER: usize = 64 << 10;
@@ -32,7 +32,8 @@ const GATHER: usize = 64 << 10;
 /// What the last panic said.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// The whole life of a worker process. The host passes the socket as standard input and the shared memory as standard output.
+/// The whole life of a worker process. The host passes the socket as standard input, the shared memory as standard output, and how much
+/// memory the component may have as the argument after the plugin's name.
 pub fn main() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
@@ -42,7 +43,8 @@ pub fn main() -> ! {
         let _ = writeln!(io::stderr(), "`portcullis worker` is for portcullis itself; see `portcullis --help`");
         exit(2);
     }
-    let held = match cage::worker() {
+    let component = std::env::args().nth(3).and_then(|bytes| bytes.parse().ok()).unwrap_or(Limits::default().memory);
+    let held = match cage::worker(component) {
         Ok(held) => held,
         Err(error) => {
             let socket = rustix::io::dup(io::stdin()).map(UnixStream::from);

@@ -1,0 +1,101 @@
+//! The layers that a kernel, or the user of the host, may lack.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One layer of the cage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Layer {
+    /// No user of the machine exists in it.
+    UserNamespace,
+    /// Nothing is mounted in it but an empty root that can't be written to.
+    MountNamespace,
+    /// No network device is up in it, and no abstract socket of others exists.
+    NetNamespace,
+    /// No System V object and no message queue of others exists in it.
+    IpcNamespace,
+    /// The host name is a copy.
+    UtsNamespace,
+    /// The tree of cgroups begins with its own.
+    CgroupNamespace,
+    /// No process but itself exists in it.
+    PidNamespace,
+    /// No path can be opened; on newer kernels no port, no signal to others.
+    Landlock,
+    /// The system calls that it needs, and no other.
+    Seccomp,
+}
+
+impl Layer {
+    /// All of them, from the outside in.
+    pub const ALL: [Layer; 9] = [
+        Layer::PidNamespace,
+        Layer::MountNamespace,
+        Layer::NetNamespace,
+        Layer::IpcNamespace,
+        Layer::UtsNamespace,
+        Layer::CgroupNamespace,
+        Layer::UserNamespace,
+        Layer::Landlock,
+        Layer::Seccomp,
+    ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Layer::UserNamespace => "user namespace",
+            Layer::MountNamespace => "mount namespace",
+            Layer::NetNamespace => "network namespace",
+            Layer::IpcNamespace => "IPC namespace",
+            Layer::UtsNamespace => "UTS namespace",
+            Layer::CgroupNamespace => "cgroup namespace",
+            Layer::PidNamespace => "pid namespace",
+            Layer::Landlock => "Landlock",
+            Layer::Seccomp => "seccomp",
+        }
+    }
+
+    /// What it holds, in words.
+    pub fn holds(self) -> &'static str {
+        match self {
+            Layer::UserNamespace => "no user of the machine exists in it",
+            Layer::MountNamespace => "an empty root, read-only",
+            Layer::NetNamespace => "no network, no abstract socket",
+            Layer::IpcNamespace => "no shared memory, semaphores or queues of others",
+            Layer::UtsNamespace => "the host name is a copy",
+            Layer::CgroupNamespace => "no cgroup of others",
+            Layer::PidNamespace => "no process but itself",
+            Layer::Landlock => "no path can be opened",
+            Layer::Seccomp => "the system calls that it needs, no other",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A layer that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Which.
+    pub layer: Layer,
+    /// What the kernel said.
+    pub reason: String,
+}
+
+impl Missing {
+    /// `error` is what the kernel said.
+    pub fn new(layer: Layer, error: &impl ToString) -> Missing {
+        Missing { layer, reason: error.to_string() }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.layer, self.reason)
+    }
+}
