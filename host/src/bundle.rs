@@ -70,6 +70,7 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             output: Arc::clone(output),
             executable: None,
             cache: cache.clone(),
+            whole_cage: false,
         };
         workers.push((plugin, Worker::spawn(component, options)?));
     }

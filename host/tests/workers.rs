@@ -7,8 +7,12 @@ mod guest;
 
 use std::{
     collections::VecDeque,
-    fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -16,6 +20,7 @@ use std::{
 
 use guest::{ECHO, Guest, PRINT, RESOLVE, RESULT, echo_map, foreign};
 use portcullis::{
+    cage::{Layer, spawn as caged},
     columns,
     contract::{Cells, Closing, Column, Elements, Frame, Interval, Level, Limits, Opening, Table, TableRows, Values},
     names::{Names, Symbols},
@@ -66,6 +71,7 @@ fn spawn(wasm: Vec<u8>, said: &Arc<Said>) -> Worker {
         output: said.clone(),
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
         cache: None,
+        whole_cage: false,
     };
     Worker::spawn(wasm, options).unwrap()
 }
@@ -776,6 +782,34 @@ fn check_cage(pid: u32) {
     assert_eq!(limit("Max data size"), ((2_u64 << 30) + (16 << 20)).to_string());
 }
 
+/// A worker says how far it is locked in, and one whose cage must be whole gets its plugin only if it is.
+#[test]
+fn the_cage_is_whole() {
+    let options = || Options {
+        name: "test".into(),
+        limits: limits(),
+        output: Arc::new(Said::default()),
+        executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
+        cache: None,
+        whole_cage: true,
+    };
+    let missing = Worker::try_cage(options()).unwrap();
+    let mut worker = Worker::spawn(Guest::default().component(), options()).unwrap();
+    match worker.missing_layers() {
+        Ok(none) => assert!(none.is_empty() && missing.is_empty(), "{missing:?}"),
+        Err(error) => {
+            let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let text = "plugin \"test\": this kernel, or this user, can't lock its worker in as far as is required";
+            assert_eq!(error.to_string(), format!("{text}: {}", list.join(", ")));
+            assert!(!missing.is_empty());
+        }
+    }
+    // Whoever runs this as root has all but, perhaps, Landlock.
+    if rustix::process::geteuid().is_root() {
+        assert!(missing.iter().all(|missing| missing.layer == Layer::Landlock), "{missing:?}");
+    }
+}
+
 /// The cage holds while the component is compiled.
 #[test]
 fn caged_while_compiling() {
@@ -815,4 +849,51 @@ fn caged_while_events_flow() {
     }
     assert_eq!(counts(run.drain(Duration::from_secs(5))), (50_000, 50_000, 0));
     run.finish();
+}
+
+/// Prints what a worker and its cage cost: `cargo test --release -p portcullis --test workers cost -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stderr)]
+fn cost() {
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let memory = rustix::fs::memfd_create(c"columns", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["worker", "test"]).stdin(OwnedFd::from(theirs)).stdout(memory).stderr(std::process::Stdio::null());
+        let start = Instant::now();
+        let (mut worker, _) = caged::spawn(command).unwrap();
+        // The first that it says is that it is locked in.
+        ours.read_exact(&mut [0; 4]).unwrap();
+        starts.push(start.elapsed());
+        let end = Instant::now();
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        ends.push(end.elapsed());
+    }
+    let best = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
+    eprintln!("start of a worker to locked in: {:?}, at best {:?}", median(starts.clone()), best(&starts));
+    eprintln!("its end: {:?}, at best {:?}", median(ends.clone()), best(&ends));
+    const EVENTS: u64 = 1_000_000;
+    let flows: Vec<Duration> = (0..9)
+        .map(|_| {
+            let run = Run::new(&Guest { handle: format!("(i32.store8 {RESULT} (i32.const 0)) {RESULT}"), ..Guest::default() })
+                .started();
+            let records: Vec<_> = (0..EVENTS).map(record).collect();
+            let start = Instant::now();
+            run.ring.emit(records.into_iter());
+            let drained = run.drain(Duration::from_secs(30));
+            let took = start.elapsed();
+            assert_eq!(counts(drained), (EVENTS, EVENTS, 0));
+            run.finish();
+            took
+        })
+        .collect();
+    let each = |time: Duration| time.as_nanos() as f64 / EVENTS as f64;
+    eprintln!("{:.1} ns an event, at best {:.1}", each(median(flows.clone())), each(best(&flows)));
 }

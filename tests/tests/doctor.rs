@@ -59,10 +59,20 @@ fn root() {
         ("uretprobe", features.uprobe),
         ("profile", true),
         ("hardware", features.hardware),
+        ("pid namespace", true),
+        ("mount namespace", true),
+        ("network namespace", true),
+        ("IPC namespace", true),
+        ("UTS namespace", true),
+        ("cgroup namespace", true),
+        ("user namespace", true),
+        ("seccomp", true),
         ("symbolizer, locked in", true),
     ] {
         assert_eq!(ok(&findings, name), expect, "{name}: {text}");
     }
+    // Whatever a distribution has enabled.
+    let _ = ok(&findings, "Landlock");
     assert!(text.starts_with("kernel\n  yes  version"), "{text}");
     assert_no_programs();
 }
@@ -86,6 +96,8 @@ fn nobody() {
     for name in ["CAP_BPF", "CAP_PERFMON", "ring buffer", "rawtracepoint", "profile"] {
         assert!(!ok(&findings, name), "{name}: {text}");
     }
+    // A worker of nobody's is caged as far as nobody can.
+    assert!(!ok(&findings, "pid namespace") && ok(&findings, "seccomp"), "{text}");
     let way_out = format!(
         "setcap cap_bpf,cap_perfmon,cap_dac_read_search,cap_syslog,cap_sys_ptrace,cap_checkpoint_restore+ep {}",
         executable.display()

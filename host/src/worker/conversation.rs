@@ -7,13 +7,22 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{
     check,
-    protocol::{CallKind, Fault, FromWorker, MAX_LINE, MAX_RESOLVE, Request, Returned},
+    protocol::{CallKind, Fault, FromWorker, MAX_LINE, MAX_RESOLVE, Request, Returned, cut_line},
 };
-use crate::contract::{Level, Map, Table, TableRows};
+use crate::{
+    cage::{Layer, Missing},
+    contract::{Level, Map, Table, TableRows},
+};
 
 /// A message that can't be, given those before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// Something else than that it is locked in, first.
+    #[error("it spoke before it was locked in")]
+    Uncaged,
+    /// That it is locked in, later; or that it lacks more layers than there are.
+    #[error("it was locked in once more")]
+    CagedAgain,
     /// A return, with no call that it could be of.
     #[error("`{}` returned, and was not called", .0.as_str())]
     NotCalled(CallKind),
@@ -67,6 +76,8 @@ pub enum Violation {
 /// What a worker said, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
+    /// It is locked in, but for these layers.
+    Caged(Vec<Missing>),
     /// The call that was running is over.
     Returned(Returned),
     /// Rows that fit the table at this position.
@@ -88,6 +99,7 @@ pub enum Heard {
 /// The talk with one worker.
 #[derive(Debug, Default)]
 pub struct Conversation {
+    caged: bool,
     calls: VecDeque<CallKind>,
     tables: Vec<Table>,
     maps: Vec<Map>,
@@ -126,9 +138,17 @@ impl Conversation {
         match message {
             // A worker may fail at any time.
             FromWorker::Fault(mut fault) => {
-                fault.message = super::protocol::cut_line(fault.message);
+                fault.message = cut_line(fault.message);
                 Ok(Heard::Fault(fault))
             }
+            FromWorker::Caged(mut missing) => {
+                if std::mem::replace(&mut self.caged, true) || missing.len() > Layer::ALL.len() {
+                    return Err(Violation::CagedAgain);
+                }
+                missing.iter_mut().for_each(|missing| missing.reason = cut_line(std::mem::take(&mut missing.reason)));
+                Ok(Heard::Caged(missing))
+            }
+            _ if !self.caged => Err(Violation::Uncaged),
             FromWorker::Return(returned) => match running {
                 None => Err(Violation::NotCalled(returned.call())),
                 Some(running) if running != returned.call() => Err(Violation::WrongReturn { returned: returned.call(), running }),
@@ -190,7 +210,7 @@ fn bounded(text: String) -> Result<String, Violation> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::{
         contract::{CellKind, Cells, Column, Content, Elements, Field, Kind, TableColumn, TableValues, Unit, Values},
@@ -200,6 +220,7 @@ mod tests {
     fn talk(calls: &[CallKind]) -> Conversation {
         let column = TableColumn { name: "n".into(), kind: CellKind::U64, unit: Unit::None };
         let mut talk = Conversation::default();
+        assert_eq!(talk.hear(FromWorker::Caged(vec![])), Ok(Heard::Caged(vec![])));
         talk.declared(vec![Table { name: "t".into(), columns: vec![column] }]);
         calls.iter().for_each(|&call| talk.called(call));
         talk
@@ -247,9 +268,22 @@ mod tests {
             FromWorker::Metric { name: "a b".into(), value: 0.0 },
             "metric name \"a b\" is not [A-Za-z_][A-Za-z0-9_.-]*",
         );
-        let mut before_prepare = Conversation::default();
+        let mut before_prepare = Conversation { caged: true, ..Conversation::default() };
         before_prepare.called(CallKind::Configure);
         assert_eq!(before_prepare.hear(append(0, Cells::U64(vec![]), 0)), Err(Violation::UnknownTable { table: 0, tables: 0 }));
+    }
+
+    /// That it is locked in a worker says once and first, and of no more layers than there are.
+    #[test]
+    fn caged_first() {
+        let missing = |count| vec![Missing::new(Layer::Seccomp, &"x".repeat(MAX_LINE + 1)); count];
+        let mut talk = Conversation::default();
+        talk.called(CallKind::Load);
+        assert_eq!(talk.hear(FromWorker::Return(Returned::Loaded { compiled: None })), Err(Violation::Uncaged));
+        let Ok(Heard::Caged(heard)) = talk.hear(FromWorker::Caged(missing(1))) else { panic!("it is not heard") };
+        assert_eq!((heard.len(), heard[0].reason.len()), (1, MAX_LINE));
+        assert_eq!(talk.hear(FromWorker::Caged(vec![])), Err(Violation::CagedAgain));
+        assert_eq!(Conversation::default().hear(FromWorker::Caged(missing(100))), Err(Violation::CagedAgain));
     }
 
     /// What may be asked, when, and of what shape.

@@ -21,7 +21,7 @@ use super::{
     talk::Talk,
 };
 use crate::{
-    cage,
+    cage::{self, Missing},
     contract::{Limits, Program, Schema, Table},
 };
 
@@ -47,6 +47,9 @@ pub enum Cause {
     /// There is no worker.
     #[error("its worker process can't be started: {0}")]
     Spawn(io::Error),
+    /// Its cage lacks layers, and was to be whole.
+    #[error("this kernel, or this user, can't lock its worker in as far as is required: {}", list(.0))]
+    Uncaged(Vec<Missing>),
     /// The component failed, as its worker says.
     #[error("{}", .0.message)]
     Fault(Fault),
@@ -105,6 +108,10 @@ fn status_text(status: &Option<ExitStatus>) -> String {
     }
 }
 
+fn list(missing: &[Missing]) -> String {
+    missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// How to start a worker.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -118,6 +125,8 @@ pub struct Options {
     pub executable: Option<PathBuf>,
     /// Where what it makes of the component is kept.
     pub cache: Option<Cache>,
+    /// The worker is given no plugin unless its cage has all layers.
+    pub whole_cage: bool,
 }
 
 /// A worker process and its plugin, before the opening of the gate.
@@ -131,6 +140,37 @@ pub struct Worker {
     pub(super) memory: Memory,
     pub(super) schema: Schema,
     pub(super) timers: Vec<u64>,
+}
+
+/// A worker process that has said nothing yet.
+struct Begun {
+    // It goes first, as above.
+    process: Process,
+    memory: Memory,
+    talk: Talk,
+    /// The layer that the host itself could not give it.
+    outside: Option<Missing>,
+}
+
+impl Begun {
+    fn new(options: Options) -> io::Result<Begun> {
+        let memory = Memory::new()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe")));
+        command
+            // For those who look at the list of processes.
+            .arg0("portcullis")
+            .args(["worker", &options.name, &options.limits.memory.to_string()])
+            .env_clear()
+            .current_dir("/")
+            // Standard input and output are what std::process passes on without a race between threads that spawn.
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(memory.fd().try_clone_to_owned()?))
+            .stderr(Stdio::null());
+        let (child, outside) = cage::spawn::spawn(command)?;
+        let process = Process(child);
+        Ok(Begun { process, memory, talk: Talk::new(ours, options)?, outside })
+    }
 }
 
 #[derive(Debug)]
@@ -190,24 +230,14 @@ impl Worker {
     }
 
     fn try_spawn(wasm: Vec<u8>, options: Options) -> io::Result<Worker> {
-        let memory = Memory::new()?;
-        let (ours, theirs) = UnixStream::pair()?;
-        let (name, limits, cache) = (options.name.clone(), options.limits, options.cache.clone());
-        let mut command = Command::new(options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe")));
-        command
-            // For those who look at the list of processes.
-            .arg0("portcullis")
-            .args(["worker", &name, &limits.memory.to_string()])
-            .env_clear()
-            .current_dir("/")
-            // Standard input and output are what std::process passes on without a race between threads that spawn.
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(memory.fd().try_clone_to_owned()?))
-            .stderr(Stdio::null());
-        let (child, _) = cage::spawn::spawn(command)?;
-        let process = Process(child);
-        let mut talk = Talk::new(ours, options)?;
+        let (name, limits, cache, whole) = (options.name.clone(), options.limits, options.cache.clone(), options.whole_cage);
+        let Begun { process, memory, mut talk, outside } = Begun::new(options)?;
         let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
+            let missing = talk.caged(LOADING)?;
+            missing.extend(outside);
+            if whole && !missing.is_empty() {
+                return Err(Cause::Uncaged(std::mem::take(missing)));
+            }
             let compiled = cache.as_ref().and_then(|cache| cache.load(&wasm)).map(Bytes);
             let load = ToWorker::Load { wasm: Bytes(wasm), compiled, limits };
             let loaded = talk.ask(&load, LOADING)?;
@@ -219,6 +249,17 @@ impl Worker {
             Ok(talk)
         })?;
         Ok(Worker { name, process, phase: Phase::Loading(loading), memory, schema: Schema::default(), timers: Vec::new() })
+    }
+
+    /// Starts a worker that gets no plugin, and ends it: the layers that its cage lacks on this kernel, for this user.
+    pub fn try_cage(options: Options) -> Result<Vec<Missing>, WorkerError> {
+        let plugin = options.name.clone();
+        let begun = Begun::new(options).map_err(|error| WorkerError { plugin: plugin.clone(), cause: Cause::Spawn(error) })?;
+        let Begun { mut process, mut talk, outside, .. } = begun;
+        match talk.caged(LOADING) {
+            Ok(missing) => Ok(missing.drain(..).chain(outside).collect()),
+            Err(cause) => Err(process.fail(&plugin, cause)),
+        }
     }
 
     /// The process id.
@@ -234,6 +275,12 @@ impl Worker {
     /// Waits until the component is compiled and instantiated.
     pub fn loaded(&mut self) -> Result<(), WorkerError> {
         self.talk().map(drop)
+    }
+
+    /// Waits until the component is loaded; the layers that the worker's cage lacks, for want of this kernel or this user. The worker
+    /// said it before it read the first byte of the component.
+    pub fn missing_layers(&mut self) -> Result<&[Missing], WorkerError> {
+        Ok(self.talk()?.missing.as_deref().unwrap_or_default())
     }
 
     /// Calls `configure` with the configuration as JSON text and checks what it returns.

@@ -2,7 +2,7 @@
 //!
 //! A frame is a length, `u32` in little-endian order, and that many bytes of postcard. The host calls, the worker returns; between
 //! a call and its return the worker says what the plugin says, and may ask: then it waits for the answer, and says nothing until
-//! it has it. Host and worker are one executable, so there are no versions.
+//! it has it. Before all that it says that it is locked in. Host and worker are one executable, so there are no versions.
 //!
 //! The host believes none of it: frames are bounded here, their order and contents are checked by
 //! [`super::conversation`].
@@ -10,6 +10,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    cage::Missing,
     columns::Descriptor,
     contract::{Closing, Column, Elements, Frame, Level, Limits, Opening, Program, Schema, Table, TableRows},
 };
@@ -132,6 +133,8 @@ impl ToWorker {
 /// From a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
+    /// The first message, before anything is read: it has locked itself in, but for these layers.
+    Caged(Vec<Missing>),
     /// A call is over.
     Return(Returned),
     /// `output.append`

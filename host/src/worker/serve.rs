@@ -24,7 +24,10 @@ use super::{
         cut_line,
     },
 };
-use crate::{cage, contract::Limits};
+use crate::{
+    cage::{self, Missing},
+    contract::Limits,
+};
 
 /// What is said is sent when this much has gathered, or the call returns.
 const GATHER: usize = 64 << 10;
@@ -55,6 +58,7 @@ pub fn main() -> ! {
         }
     };
     let socket = Arc::new(UnixStream::from(held.socket));
+    Speaker { socket: socket.clone(), gathered: Vec::new(), answers: None }.caged(held.missing);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let internal = |error: io::Error| Fault { kind: FaultKind::Internal, message: format!("its worker failed: {error}") };
         let view = View::new(held.memory.as_fd()).map_err(internal)?;
@@ -217,6 +221,12 @@ impl Speaker {
             .map_err(|error| Fault { kind: FaultKind::Memory, message: format!("`{call}` returned too much: {error}") })?;
         self.flush();
         Ok(())
+    }
+
+    fn caged(&mut self, missing: Vec<Missing>) {
+        if self.gather(&FromWorker::Caged(missing)).is_ok() {
+            self.flush();
+        }
     }
 
     fn fault(&mut self, mut fault: Fault) {

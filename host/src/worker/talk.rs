@@ -12,7 +12,7 @@ use super::{
     process::{Cause, Options, SLACK},
     protocol::{CallKind, Request, Returned, ToWorker},
 };
-use crate::contract::Level;
+use crate::{cage::Missing, contract::Level};
 
 /// An output that takes longer than this for one message is waiting for somebody.
 const OUTPUT_WAITS: Duration = Duration::from_millis(10);
@@ -32,6 +32,8 @@ pub(super) struct Talk {
     pub(super) link: Link,
     pub(super) conversation: Conversation,
     options: Options,
+    /// What its cage lacks, once it is locked in.
+    pub(super) missing: Option<Vec<Missing>>,
     /// The plugin asked to end the run, and nobody was told yet.
     pub(super) stop: Option<String>,
     stop_asked: bool,
@@ -48,6 +50,7 @@ impl Talk {
             link: Link::new(socket)?,
             conversation: Conversation::default(),
             options,
+            missing: None,
             stop: None,
             stop_asked: false,
             output_error: None,
@@ -85,6 +88,7 @@ impl Talk {
                         self.stop = Some(reason);
                     }
                 }
+                Heard::Caged(missing) => self.missing = Some(missing),
                 heard => self.show(heard),
             }
             let took = start.elapsed();
@@ -118,12 +122,28 @@ impl Talk {
                 output.log(plugin, level, &message);
                 Ok(())
             }
-            Heard::Returned(_) | Heard::Asked(_) | Heard::Stop(_) | Heard::Fault(_) => Ok(()),
+            Heard::Caged(_) | Heard::Returned(_) | Heard::Asked(_) | Heard::Stop(_) | Heard::Fault(_) => Ok(()),
         };
         if let Err(error) = shown {
             self.output_failed = true;
             self.output_error = Some(error);
         }
+    }
+
+    /// Waits until the worker is locked in, and returns what its cage lacks.
+    pub(super) fn caged(&mut self, limit: Duration) -> Result<&mut Vec<Missing>, Cause> {
+        let until = Instant::now() + limit;
+        while self.missing.is_none() {
+            // No call was made, so nothing can return.
+            self.hear()?;
+            if self.missing.is_none() {
+                if !self.link.wait(until).map_err(Cause::Host)? {
+                    return Err(Cause::Stalled { call: CallKind::Load, limit });
+                }
+                self.link.fill();
+            }
+        }
+        Ok(self.missing.get_or_insert_default())
     }
 
     /// Makes a call and waits for its return.
