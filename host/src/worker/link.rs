@@ -30,32 +30,48 @@ pub(super) struct Link {
     /// What is to be sent: `queued[sent..]` is not sent yet.
     queued: Vec<u8>,
     sent: usize,
+    /// Bytes that were sent, of all that ever was queued.
+    out: u64,
+    /// How many have to be out for the last answer to be.
+    answer: u64,
     closed: bool,
 }
 
 impl Link {
     pub(super) fn new(socket: UnixStream) -> io::Result<Link> {
         socket.set_nonblocking(true)?;
-        Ok(Link { socket, received: Vec::new(), read: 0, queued: Vec::new(), sent: 0, closed: false })
+        Ok(Link { socket, received: Vec::new(), read: 0, queued: Vec::new(), sent: 0, out: 0, answer: 0, closed: false })
     }
 
     /// Queues a message and sends what goes at once.
     pub(super) fn send(&mut self, message: &ToWorker) -> Result<(), FrameError> {
         protocol::encode(message, MAX_FROM_HOST, &mut self.queued)?;
+        if let ToWorker::Answer(_) = message {
+            self.answer = self.out + (self.queued.len() - self.sent) as u64;
+        }
         self.flush();
         Ok(())
+    }
+
+    /// The last answer is out. A worker that asks before that can't have read it.
+    pub(super) fn answered(&self) -> bool {
+        self.out >= self.answer
     }
 
     /// Sends what goes. A worker that is gone is noticed when reading, after its last words.
     pub(super) fn flush(&mut self) {
         while self.sent < self.queued.len() {
             match rustix::net::send(&self.socket, &self.queued[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    self.out += count as u64;
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(_) => break,
             }
         }
+        self.out += (self.queued.len() - self.sent) as u64;
         self.sent = 0;
         if self.queued.capacity() > CHUNK {
             // The component was in here.

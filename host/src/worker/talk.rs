@@ -79,8 +79,9 @@ impl Talk {
             let start = Instant::now();
             match self.conversation.hear(message)? {
                 Heard::Returned(returned) => return Ok(Some(Said::Returned(returned))),
-                // It waits, so nothing can have come after it.
-                Heard::Asked(_) if self.link.more() => return Err(Violation::Impatient.into()),
+                // It waits, so nothing can have come after it, and it has read the answer before. One that reads none would fill the
+                // host's memory with them.
+                Heard::Asked(_) if self.link.more() || !self.link.answered() => return Err(Violation::Impatient.into()),
                 Heard::Asked(request) => return Ok(Some(Said::Asked(request))),
                 Heard::Fault(fault) => return Err(Cause::Fault(fault)),
                 Heard::Stop(reason) => {
