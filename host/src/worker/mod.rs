@@ -16,12 +16,14 @@ mod answer;
 mod cache;
 pub mod check;
 pub mod conversation;
+#[cfg(feature = "guest")]
 mod guest;
 mod link;
 pub mod memory;
 pub mod process;
 pub mod protocol;
 pub mod pump;
+#[cfg(feature = "guest")]
 pub mod serve;
 mod talk;
 
@@ -31,6 +33,7 @@ pub use answer::{Answers, Maps, NoMaps};
 pub use cache::Cache;
 pub use process::{Cause, Options, Worker, WorkerError};
 pub use pump::{Command, Drained, Event, Notice, Pump, Source};
+#[cfg(feature = "guest")]
 pub use serve::main;
 
 use crate::contract::{Level, Table, TableRows};
