@@ -79,8 +79,8 @@ struct Parsed {
     index: usize,
     when: Option<Expr>,
     body: Vec<Statement>,
-    /// What is asked of the tasks that iterators are at.
-    limits: Option<Expr>,
+    /// What is asked of the tasks whose hits it has.
+    limits: check::limits::Limits,
     targets: Vec<(usize, Target)>,
     span: bool,
 }
@@ -102,7 +102,7 @@ impl Unit {
             let message = format!("{} is joined by another key than other spans of the probe", other.point);
             return Err(Diagnostic { help: Some("make two probes of it".into()), ..name_error(spec, message) });
         }
-        Ok(Parsed { index, when, body, limits: check::iterated::limits(options, kernel), targets, span })
+        Ok(Parsed { index, when, body, limits: check::limits::Limits::new(options, kernel), targets, span })
     }
 
     /// Checks all probes until they agree about the maps: the bodies of each. An error counts only once nothing more is learnt: a map may have been read
@@ -120,7 +120,7 @@ impl Unit {
                     let parsed = check::Parsed {
                         when: probe.when.as_ref(),
                         body: &probe.body,
-                        limits: probe.limits.as_ref(),
+                        limits: probe.limits.of(target.site.whose),
                         attach: *attach,
                     };
                     match check::check(spec, parsed, target, kernel, &mut self.maps) {

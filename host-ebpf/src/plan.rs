@@ -160,9 +160,16 @@ impl Plan {
                 Nesting::Pair(self.pairs)
             };
         }
-        let saved = Body { saves: body.saves.clone(), key: body.key.clone(), entry: body.entry, ..Body::default() };
+        let saved = Body {
+            limits: body.limits.clone(),
+            saves: body.saves.clone(),
+            key: body.key.clone(),
+            entry: body.entry,
+            ..Body::default()
+        };
         self.route(entry, body.entry, function(entry, Half::Entry, nesting, saved))?;
-        // What another key joins ends wherever it ends: whose it is was asked where it began.
+        // What another key joins ends wherever it ends: whose it is was asked where it began. What is granted is asked again, since the
+        // body sees the task that runs here.
         let whose = if body.key.is_none() { target.site.whose } else { Whose::Nobody };
         self.route(&target.site, body.here, Function { whose, ..function(&target.site, Half::Exit, nesting, body) })
     }

@@ -52,6 +52,31 @@ pub struct Cgroup {
     pub level: u32,
 }
 
+/// A process that is there, told from any other that gets its number later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id, as the initial pid namespace has it.
+    pub id: u32,
+    /// When it started, in ticks since the boot: the field `starttime` of its /proc/PID/stat.
+    pub started: u64,
+}
+
+impl Process {
+    /// How long a tick is, ns: `NSEC_PER_SEC / USER_HZ`, in nsec_to_clock_t(), kernel/time/time.c.
+    pub const TICK: u64 = 10_000_000;
+}
+
+/// What a task must be for a hit of its to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// A thread of this process; its children are others.
+    Process(Process),
+    /// Of this user (the real one).
+    User(u32),
+    /// In this control group.
+    Cgroup(Cgroup),
+}
+
 /// How to compile the probes of one plugin.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,10 +84,11 @@ pub struct Options {
     pub gate: Option<u8>,
     /// The processes in scope.
     pub scope: Scope,
-    /// Of those, only what runs as this user (the real one).
-    pub uid: Option<u32>,
-    /// Of those, only what runs in this control group.
-    pub cgroup: Option<Cgroup>,
+    /// Of those, only what is within all of these: the wish of whoever runs it. Time that passes is nobody's, and a span that a key of
+    /// its own joins may end anywhere.
+    pub limits: Vec<Limit>,
+    /// And within all of these, at every place where something of the plugin runs: what is granted.
+    pub granted: Vec<Limit>,
     /// The reader of the plugin's ring is woken when this many bytes wait in it; until then it polls.
     pub wake_at: u32,
     /// How many threads can be inside one span probe at a time.
@@ -90,8 +116,8 @@ impl Default for Options {
         Options {
             gate: Some(0),
             scope: Scope::System,
-            uid: None,
-            cgroup: None,
+            limits: Vec::new(),
+            granted: Vec::new(),
             wake_at: 1 << 20,
             spans: 16_384,
             max_targets: 1000,

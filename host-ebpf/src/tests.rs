@@ -5,19 +5,19 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
-    Broken, Compiled, Field, MapRef, Naming, Options, ProbeSpec, Program, Scope, Slot, compile, gate,
+    Broken, Compiled, Field, Limit, MapRef, Naming, Options, ProbeSpec, Program, Scope, Slot, compile, gate,
     kernel::{
         Features,
         fixture::{self, FixtureKernel},
     },
     scope,
-    spec::Cgroup,
+    spec::{Cgroup, Process},
     syntax,
 };
 
 const LINE: &str = "----\n";
 
-/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked|limits`, `kernel VERSION`, and a body,
+/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked|limits|granted`, `kernel VERSION`, and a body,
 /// which is all that follows `body` up to the next `probe`.
 fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
     let mut specs: Vec<ProbeSpec> = Vec::new();
@@ -34,8 +34,11 @@ fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
             ("option", _) if rest == "no-gate" => options.gate = None,
             ("option", _) if rest == "marked" => options.scope = Scope::Marked,
             ("option", _) if rest == "limits" => {
-                options.uid = Some(1000);
-                options.cgroup = Some(Cgroup { id: 42, level: 2 });
+                options.limits = vec![Limit::User(1000), Limit::Cgroup(Cgroup { id: 42, level: 2 })];
+            }
+            ("option", _) if rest == "granted" => {
+                let process = Limit::Process(Process { id: 4711, started: 99 });
+                options.granted = vec![process, Limit::User(1000), Limit::Cgroup(Cgroup { id: 42, level: 2 })];
             }
             (_, Some(spec)) if body => {
                 spec.body.push('\n');

@@ -105,17 +105,19 @@ pub fn compile(
     bits: impl Iterator<Item = Option<u8>>,
     scope: Scope,
     limits: Limits,
-) -> Result<Vec<Built>, SpecErrors> {
+) -> anyhow::Result<Vec<Built>> {
     let mut built = Vec::with_capacity(declared.len());
     let mut wrong = Vec::new();
     for (bit, Declared { plugin, worker, program }) in bits.zip(declared) {
+        let granted = plugin.grants.scope.limits();
+        let granted = granted.with_context(|| format!("plugin \"{}\": its `grants.scope`", plugin.name))?;
         let specs: Vec<ProbeSpec> = program.probes.into_iter().map(spec).collect();
         // A reader that sleeps for 10 ms is woken before an eighth of the ring is full.
         let options = Options {
             gate: bit,
             scope,
-            uid: limits.uid,
-            cgroup: limits.cgroup,
+            limits: limits.of_tasks(),
+            granted,
             wake_at: plugin.limits.ring / 8,
             max_targets: plugin.limits.attach_points as usize,
             max_map_bytes: plugin.limits.maps,
@@ -126,7 +128,7 @@ pub fn compile(
             Err(errors) => wrong.extend(errors.into_iter().map(|error| (plugin.name.clone(), error))),
         }
     }
-    if wrong.is_empty() { Ok(built) } else { Err(SpecErrors(wrong)) }
+    if wrong.is_empty() { Ok(built) } else { Err(SpecErrors(wrong).into()) }
 }
 
 fn spec(probe: contract::Probe) -> ProbeSpec {

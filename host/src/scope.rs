@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use portcullis_ebpf::spec::Cgroup;
+use portcullis_ebpf::{
+    Limit,
+    spec::{Cgroup, Process},
+};
 
 /// The number of the initial cgroup namespace in /proc: `PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
@@ -26,9 +29,48 @@ pub struct Limits {
     pub cgroup: Option<Cgroup>,
 }
 
+impl Limits {
+    /// What programs ask of a task. The process is marked in the process table instead, since the run ends with it.
+    pub fn of_tasks(&self) -> Vec<Limit> {
+        self.uid.map(Limit::User).into_iter().chain(self.cgroup.map(Limit::Cgroup)).collect()
+    }
+}
+
+/// Whose hits a plugin is granted, by name; everything that is there holds at once, and beside whatever limits the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// One process, without its children.
+    pub pid: Option<u32>,
+    /// One user, by number or name.
+    pub uid: Option<String>,
+    /// One control group, with those below it.
+    pub cgroup: Option<String>,
+}
+
+impl Granted {
+    /// Nothing is limited.
+    pub fn is_everything(&self) -> bool {
+        *self == Granted::default()
+    }
+
+    /// What the names mean now.
+    pub fn limits(&self) -> Result<Vec<Limit>, ScopeError> {
+        let process = self.pid.map(process).transpose()?.map(Limit::Process);
+        let user = self.uid.as_deref().map(user).transpose()?.map(Limit::User);
+        let cgroup = self.cgroup.as_deref().map(cgroup).transpose()?.map(Limit::Cgroup);
+        Ok([process, user, cgroup].into_iter().flatten().collect())
+    }
+}
+
 /// What was named is not there, or not one.
 #[derive(Debug, thiserror::Error)]
 pub enum ScopeError {
+    /// No such process.
+    #[error("there is no process {0}")]
+    NoProcess(u32),
+    /// A thread that is not the first of its process.
+    #[error("{0} is a thread; its process is the `Tgid` in /proc/{0}/status")]
+    Thread(u32),
     /// No such user.
     #[error("there is no user `{0}` in /etc/passwd; a number would do")]
     NoUser(String),
@@ -66,6 +108,34 @@ pub enum ScopeError {
         /// Their paths.
         found: Vec<String>,
     },
+}
+
+/// A process that is there. Its start tells it from another that gets its number.
+pub fn process(id: u32) -> Result<Process, ScopeError> {
+    let gone = |what: String| {
+        move |error: io::Error| match error.raw_os_error() {
+            // It may end between the opening of the file and the reading.
+            Some(libc::ENOENT | libc::ESRCH) => ScopeError::NoProcess(id),
+            _ => ScopeError::Read { what, error },
+        }
+    };
+    let at = |file: &str| format!("/proc/{id}/{file}");
+    let status = fs::read_to_string(at("status")).map_err(gone(at("status")))?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
+    if field("Tgid:") != field("Pid:") {
+        return Err(ScopeError::Thread(id));
+    }
+    let stat = fs::read_to_string(at("stat")).map_err(gone(at("stat")))?;
+    let started = started_in(&stat).ok_or_else(|| {
+        let error = io::Error::other("there is no time of its start");
+        ScopeError::Read { what: at("stat"), error }
+    })?;
+    Ok(Process { id, started })
+}
+
+/// The field `starttime` of proc_pid_stat(5), the 22nd; the second, the name, may hold blanks and brackets.
+fn started_in(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// The number of a user, who may be given by name.
@@ -165,6 +235,27 @@ mod tests {
         assert_eq!(user_in(users, "broken"), None);
         assert_eq!(user("1000").unwrap(), 1000);
         assert!(user("no such user").unwrap_err().to_string().contains("a number would do"));
+    }
+
+    /// A process and when it started; threads and numbers without a process are none.
+    #[test]
+    fn processes() {
+        let (own, ticks) = (process(std::process::id()).unwrap(), |stat: &str| started_in(stat));
+        assert_eq!(own, process(own.id).unwrap());
+        assert!(own.started > 0);
+        let line = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1";
+        assert_eq!((ticks(line), ticks("7 (x) S 1"), ticks("")), (Some(4711), None, None));
+        assert!(process(u32::MAX).unwrap_err().to_string().starts_with("there is no process"));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            sender.send(rustix::thread::gettid().as_raw_nonzero().get() as u32).unwrap();
+            let _ = wait.recv();
+        });
+        let error = process(receiver.recv().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("is a thread; its process is"), "{error}");
+        drop(done);
+        thread.join().unwrap();
     }
 
     /// The hierarchy is found wherever it is mounted.

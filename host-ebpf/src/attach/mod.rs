@@ -127,7 +127,9 @@ pub(crate) enum ContextKind {
 /// Whose hit it is: the process of that task must be in scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Whose {
-    /// Nobody's: it is one in any case.
+    /// The host's, which runs it itself, once: it is one in any case.
+    Host,
+    /// Nobody's: it is one unless something is granted that is not this task's.
     Nobody,
     /// The running task is the one that is traced.
     Running,

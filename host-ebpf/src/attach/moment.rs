@@ -62,7 +62,6 @@ fn target(kind: &str, moment: Moment, rest: &str) -> Result<Vec<Target>, AttachE
     if !rest.is_empty() {
         return Err(AttachError::wrong(0..rest.len(), format!("`{kind}` has nothing behind it")).help(format!("just `{kind}`")));
     }
-    // The host's own task is what runs.
-    let site = Site { whose: Whose::Nobody, ..Site::new(Hook::Host(moment), ContextKind::Nothing, "") };
+    let site = Site { whose: Whose::Host, ..Site::new(Hook::Host(moment), ContextKind::Nothing, "") };
     Ok(vec![Target { point: kind.to_owned(), site, entry: None, key: None }])
 }

@@ -5,12 +5,7 @@ use std::ops::Range;
 use super::{Checker, Half, Result, types::Typed};
 use crate::{
     attach::{Iterated, Whose},
-    kernel::{Kernel, Types},
-    spec::Options,
-    syntax::{
-        ast::{Expr, ExprKind},
-        parse_when,
-    },
+    syntax::ast::{Expr, ExprKind},
 };
 
 /// Names of facts of a task, and where they stand in it. Its ids the program has from the beginning.
@@ -21,30 +16,12 @@ const FACTS: [(&str, &[&str]); 4] = [
     ("cgroup", &["cgroups", "dfl_cgrp", "kn", "id"]),
 ];
 
-/// What is asked of the task where the run is limited to a user or a control group. Of the running task helpers tell it.
-pub(crate) fn limits(options: &Options, kernel: &dyn Kernel) -> Option<Expr> {
-    let mut all = Vec::new();
-    if let Some(uid) = options.uid {
-        all.push(format!("uid == {uid}"));
-    }
-    if let Some(group) = options.cgroup {
-        let types = Types::new(kernel);
-        // Before Linux 6.1 a group knew the numbers of those above it, and since then themselves.
-        let has_pointers = types.find_type("struct cgroup").is_some_and(|of| types.member_of(of.base, "ancestors").is_some());
-        let above =
-            if has_pointers { format!("ancestors[{}]->kn->id", group.level) } else { format!("ancestor_ids[{}]", group.level) };
-        let own = "curtask->cgroups->dfl_cgrp";
-        all.push(format!("{own}->level >= {} && {own}->{above} == {}", group.level, group.id));
-    }
-    parse_when(&all.join(" && ")).ok()
-}
-
 impl Checker<'_> {
     /// Where the task is, if this is an iterator.
     pub(super) fn iterated(&self) -> Option<Iterated> {
         match self.target.site.whose {
             Whose::Iterated(at) => Some(at),
-            Whose::Running | Whose::Nobody => None,
+            Whose::Running | Whose::Nobody | Whose::Host => None,
         }
     }
 

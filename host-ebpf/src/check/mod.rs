@@ -9,6 +9,7 @@
 //! | `path` | the paths of files |
 //! | `bytes` | bytes that are compared, addresses of the internet |
 //! | `iterated` | what names mean in an iterator |
+//! | `limits` | whose hits are hits |
 //! | `access` | maps in expressions and statements |
 //! | `maps` | what all probes together say of each map |
 //! | `types`, `ir` | types, typed trees |
@@ -20,7 +21,8 @@ mod expr;
 mod fold;
 mod functions;
 pub(crate) mod ir;
-pub(crate) mod iterated;
+mod iterated;
+pub(crate) mod limits;
 pub(crate) mod maps;
 mod memory;
 mod path;
@@ -76,7 +78,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 pub(crate) struct Parsed<'a> {
     pub(crate) when: Option<&'a Expr>,
     pub(crate) body: &'a [Statement],
-    /// What is asked of the task that an iterator is at.
+    /// What is asked of the task whose hit it is.
     pub(crate) limits: Option<&'a Expr>,
     /// Which of the probe's attach points has the target.
     pub(crate) attach: usize,
@@ -141,9 +143,9 @@ fn check_once(
         lacks: None,
     };
     let mut body = Body::default();
-    if let Some(limits) = parsed.limits.filter(|_| checker.iterated().is_some()) {
+    if let Some(limits) = parsed.limits {
         body.limits = Some(checker.condition(limits, Half::Here)?);
-        // The run asks, and not the plugin.
+        // Others than the plugin ask.
         checker.reads.clear();
     }
     if let Some(when) = parsed.when {

@@ -23,7 +23,7 @@ use crate::{
     output::MapRef,
     plan::{Function, Half, Nesting},
     processes,
-    spec::Scope,
+    spec::{Limit, Scope},
 };
 
 pub(super) struct Generator<'a> {
@@ -132,12 +132,13 @@ impl<'a> Generator<'a> {
         }
         match self.function.whose {
             Whose::Iterated(at) => self.iterated(at),
-            Whose::Running | Whose::Nobody => self.asm.call(BPF_FUNC_get_current_pid_tgid),
+            Whose::Running | Whose::Nobody | Whose::Host => self.asm.call(BPF_FUNC_get_current_pid_tgid),
         }
         self.asm.store(Width::W8, FP, self.pid_tgid, R0);
-        if self.function.whose != Whose::Nobody {
+        if matches!(self.function.whose, Whose::Running | Whose::Iterated(_)) {
             self.scope();
         }
+        self.within();
         self.find_counters();
         self.limits();
         self.gate();
@@ -207,7 +208,7 @@ impl<'a> Generator<'a> {
         self.asm.alu(Alu::Or, R0, R2);
     }
 
-    /// Leaves for tasks out of scope and for the host's own: process, user, control group. In r0 is what `bpf_get_current_pid_tgid` returned.
+    /// Leaves for tasks out of scope and for the host's own. In r0 is what `bpf_get_current_pid_tgid` returned.
     fn scope(&mut self) {
         self.asm.alu_imm(Alu::Rsh, R0, 32);
         // No process id is larger; the verifier wants to see it.
@@ -225,26 +226,44 @@ impl<'a> Generator<'a> {
                 self.asm.jump_if_imm(Cond::Ne, R1, i32::from(processes::IN_SCOPE), self.out);
             }
         }
-        if matches!(self.function.whose, Whose::Iterated(_)) {
-            // Helpers tell of the task that runs: see `limits`.
-            return;
-        }
-        if let Some(uid) = self.context.options.uid {
-            self.asm.call(BPF_FUNC_get_current_uid_gid);
-            self.asm.zero_extend_32(R0);
-            self.asm.set(R1, uid.into());
-            self.asm.jump_if(Cond::Ne, R0, R1, self.out);
-        }
-        if let Some(cgroup) = self.context.options.cgroup {
-            // The task's own control group, or the one above it at that level.
-            self.asm.set(R1, cgroup.level.into());
-            self.asm.call(BPF_FUNC_get_current_ancestor_cgroup_id);
-            self.asm.set(R1, cgroup.id);
-            self.asm.jump_if(Cond::Ne, R0, R1, self.out);
+    }
+
+    /// Leaves for running tasks of other users and control groups. What helpers do not tell is asked in `limits`.
+    fn within(&mut self) {
+        let options = self.context.options;
+        let asked = match self.function.whose {
+            Whose::Host | Whose::Iterated(_) => &[][..],
+            Whose::Nobody => &options.granted,
+            Whose::Running => {
+                self.task_within(&options.limits);
+                &options.granted
+            }
+        };
+        self.task_within(asked);
+    }
+
+    fn task_within(&mut self, limits: &[Limit]) {
+        for limit in limits {
+            match *limit {
+                Limit::Process(_) => {}
+                Limit::User(uid) => {
+                    self.asm.call(BPF_FUNC_get_current_uid_gid);
+                    self.asm.zero_extend_32(R0);
+                    self.asm.set(R1, uid.into());
+                    self.asm.jump_if(Cond::Ne, R0, R1, self.out);
+                }
+                Limit::Cgroup(cgroup) => {
+                    // The task's own control group, or the one above it at that level.
+                    self.asm.set(R1, cgroup.level.into());
+                    self.asm.call(BPF_FUNC_get_current_ancestor_cgroup_id);
+                    self.asm.set(R1, cgroup.id);
+                    self.asm.jump_if(Cond::Ne, R0, R1, self.out);
+                }
+            }
         }
     }
 
-    /// Leaves for tasks of other users and control groups that an iterator is at.
+    /// Leaves for tasks that are not what is asked of them.
     fn limits(&mut self) {
         let function = self.function;
         if let Some(limits) = &function.body.limits {

@@ -70,6 +70,7 @@ impl Target {
             probes: self.allow_probes.clone(),
             read: BTreeSet::from_iter(self.allow_read.iter().copied()),
             by: GrantedBy::CommandLine,
+            ..Grants::none()
         };
         let config = self.config.as_deref().map_or(Ok("{}".into()), config)?;
         Ok(Manifest::single(&self.path, config, grants))

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     contract::Limits,
     grants::{GrantedBy, Grants},
+    scope::Granted,
 };
 
 /// The longest time that one call into a plugin may be given.
@@ -295,7 +296,7 @@ impl Reader {
     }
 
     fn grants(&mut self, section: &Section<'_, '_>) -> Grants {
-        self.keys(section, &["probes", "read"]);
+        self.keys(section, &["probes", "read", "scope"]);
         let mut probes = Vec::new();
         for (glob, span) in self.strings(section, "probes") {
             if !glob.contains([':', '*']) {
@@ -321,7 +322,38 @@ impl Reader {
                 }
             }
         }
-        Grants { probes, read, by: GrantedBy::Manifest }
+        let scope = self.table(section, "scope").map(|scope| self.scope(&scope)).unwrap_or_default();
+        Grants { probes, read, scope, by: GrantedBy::Manifest }
+    }
+
+    /// `grants.scope`; what the names mean is found out when it runs.
+    fn scope(&mut self, section: &Section<'_, '_>) -> Granted {
+        self.keys(section, &["pid", "uid", "cgroup"]);
+        if section.table.is_empty() {
+            let help = "leave it out, or write { pid = 4711 }, { uid = \"www-data\" } or { cgroup = \"ssh.service\" }";
+            self.problem(section.span.clone(), "`plugin.grants.scope` is empty", Some(help.into()));
+        }
+        let pid = self.number(section, "pid").and_then(|(pid, span)| {
+            let found = u32::try_from(pid).ok().filter(|pid| *pid > 0);
+            if found.is_none() {
+                self.problem(span, "`plugin.grants.scope.pid` is no process", None);
+            }
+            found
+        });
+        let uid = section.get("uid").and_then(|value| match (integer(value.get_ref()), value.get_ref().as_str()) {
+            (Some(uid), _) if u32::try_from(uid).is_ok() => Some(uid.to_string()),
+            (None, Some(name)) if !name.is_empty() => Some(name.to_owned()),
+            (Some(_), _) | (None, Some(_)) => {
+                self.problem(value.span(), "`plugin.grants.scope.uid` is no user", None);
+                None
+            }
+            (None, None) => {
+                self.wrong_type(value, "plugin.grants.scope.uid", "a number or a string");
+                None
+            }
+        });
+        let cgroup = self.string(section, "cgroup").map(|(name, _)| name.to_owned());
+        Granted { pid, uid, cgroup }
     }
 
     fn limits(&mut self, section: &Section<'_, '_>) -> Limits {

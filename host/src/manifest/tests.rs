@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::grants::GrantedBy;
+use crate::{grants::GrantedBy, scope::Granted};
 
 fn parse(text: &str) -> Result<Manifest, String> {
     Manifest::parse(text, Path::new("dir/bundle.toml")).map_err(|error| error.to_string())
@@ -39,6 +39,7 @@ source = "plugins/opensnoop.wasm"
 essential = true
 config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big = 0x7fff_ffff_ffff_ffff }
 [plugin.grants]
+scope = { uid = 1000, cgroup = "a.service" }
 probes = ["span:syscall:open*"]
 read = ["user-memory", "arguments"]
 [plugin.limits]
@@ -87,6 +88,7 @@ fn a_whole_manifest() {
                     grants: Grants {
                         probes: vec!["span:syscall:open*".into()],
                         read: read(&[Arguments, UserMemory]),
+                        scope: Granted { uid: Some("1000".into()), cgroup: Some("a.service".into()), pid: None },
                         by: GrantedBy::Manifest
                     },
                     limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20, maps: 16 << 20, attach_points: 5000 },
@@ -155,7 +157,7 @@ fn a_single_plugin() {
 #[test]
 fn unknown_keys() {
     wrong(
-        "sorce = \"b\"\n[plugin.grants]\nscope = 1\n",
+        "sorce = \"b\"\n[plugin.grants]\nscopes = 1\n",
         "
 unknown key `plugin.sorce`
  --> dir/bundle.toml, line 5, column 1
@@ -164,12 +166,12 @@ unknown key `plugin.sorce`
   | ^^^^^
   = help: did you mean `source`?
 
-unknown key `plugin.grants.scope`
+unknown key `plugin.grants.scopes`
  --> dir/bundle.toml, line 7, column 1
   |
-7 | scope = 1
-  | ^^^^^
-  = help: there are `probes` and `read`",
+7 | scopes = 1
+  | ^^^^^^
+  = help: did you mean `scope`?",
     );
     wrong_whole(
         "schema = 1\nplugins = []\n",
@@ -336,6 +338,28 @@ fn impossible_values() {
 7 | read = [\"argumnets\", \"identity\"]
   |                      ^^^^^^^^^^
   = help: pid, tid, uid, comm, cpu and times need no grant",
+    );
+    wrong(
+        "[plugin.grants.scope]\npid = 0\nuid = -1\nuser = 1",
+        "
+`plugin.grants.scope.pid` is no process
+ --> dir/bundle.toml, line 6, column 7
+  |
+6 | pid = 0
+  |       ^
+
+`plugin.grants.scope.uid` is no user
+ --> dir/bundle.toml, line 7, column 7
+  |
+7 | uid = -1
+  |       ^^
+
+unknown key `plugin.grants.scope.user`
+ --> dir/bundle.toml, line 8, column 1
+  |
+8 | user = 1
+  | ^^^^
+  = help: there are `pid`, `uid` and `cgroup`",
     );
     wrong(
         "[plugin.limits]\nmemory = \"64KiB\"\ncall = \"1us\"\nring = \"3MiB\"\nattach-points = 0",

@@ -14,7 +14,7 @@ use portcullis_ebpf::{
     needs::{AttachNeed, DataNeed},
 };
 
-use crate::output::clean;
+use crate::{output::clean, scope};
 
 /// What one plugin may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Grants {
     pub probes: Vec<String>,
     /// The data that it may read.
     pub read: BTreeSet<DataClass>,
+    /// The tasks whose hits it gets.
+    pub scope: scope::Granted,
     /// Who says so, and therefore where more can be granted.
     pub by: GrantedBy,
 }
@@ -41,7 +43,29 @@ pub enum GrantedBy {
 impl Grants {
     /// A manifest's grants where it says nothing.
     pub fn none() -> Grants {
-        Grants { probes: Vec::new(), read: BTreeSet::new(), by: GrantedBy::Manifest }
+        Grants { probes: Vec::new(), read: BTreeSet::new(), scope: scope::Granted::default(), by: GrantedBy::Manifest }
+    }
+
+    /// The lines that a manifest has below `[plugin.grants]`.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.probes.is_empty() {
+            lines.push(format!("probes = {}", list(self.probes.iter().map(String::as_str))));
+        }
+        if !self.read.is_empty() {
+            lines.push(format!("read = {}", list(self.read.iter().map(|class| class.as_str()))));
+        }
+        let scope::Granted { pid, uid, cgroup } = &self.scope;
+        let number = |uid: &str| uid.parse::<u32>().map_or_else(|_| text(uid), |uid| uid.to_string());
+        let keys = [
+            pid.map(|pid| format!("pid = {pid}")),
+            uid.as_deref().map(|uid| format!("uid = {}", number(uid))),
+            cgroup.as_deref().map(|cgroup| format!("cgroup = {}", text(cgroup))),
+        ];
+        if !self.scope.is_everything() {
+            lines.push(format!("scope = {{ {} }}", keys.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+        }
+        lines
     }
 
     fn allow_point(&self, point: &str) -> bool {
@@ -96,16 +120,9 @@ impl Refused {
     }
 
     fn manifest_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = self.wanted();
         write!(f, "to grant this, write in the bundle, below the `[[plugin]]` that is named \"{}\":\n\n", self.plugin)?;
         write!(f, "    [plugin.grants]")?;
-        if !wanted.probes.is_empty() {
-            write!(f, "\n    probes = {}", list(wanted.probes.iter().map(String::as_str)))?;
-        }
-        if !wanted.read.is_empty() {
-            write!(f, "\n    read = {}", list(wanted.read.iter().map(|class| class.as_str())))?;
-        }
-        Ok(())
+        self.wanted().lines().iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 
     fn flags(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,21 +232,22 @@ fn propose(points: &[&str], at: usize, globs: &mut Vec<String>) {
 
 /// A list of TOML strings.
 fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let mut list = String::from("[");
-    for (position, text) in texts.enumerate() {
-        list.push_str(if position == 0 { "\"" } else { ", \"" });
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => list.extend(['\\', c]),
-                // Writing to a String does not fail.
-                c if clean::is_hidden(c) => _ = write!(list, "\\U{:08x}", c as u32),
-                c => list.push(c),
-            }
+    format!("[{}]", texts.map(text).collect::<Vec<_>>().join(", "))
+}
+
+/// A TOML string that shows no more than it says.
+fn text(value: &str) -> String {
+    let mut text = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            // Writing to a String does not fail.
+            c if clean::is_hidden(c) => _ = write!(text, "\\U{:08x}", c as u32),
+            c => text.push(c),
         }
-        list.push('"');
     }
-    list.push(']');
-    list
+    text.push('"');
+    text
 }
 
 #[cfg(test)]
@@ -251,7 +269,12 @@ mod tests {
     }
 
     fn granted(probes: &[&str], read: &[DataClass], by: GrantedBy) -> Grants {
-        Grants { probes: probes.iter().map(ToString::to_string).collect(), read: read.iter().copied().collect(), by }
+        Grants {
+            probes: probes.iter().map(ToString::to_string).collect(),
+            read: read.iter().copied().collect(),
+            by,
+            ..Grants::none()
+        }
     }
 
     #[track_caller]
@@ -318,6 +341,17 @@ to grant this, write in the bundle, below the `[[plugin]]` that is named "opens"
     [plugin.grants]
     probes = ["tracepoint:*", "span:syscall:open", "span:syscall:openat"]
     read = ["arguments", "user-memory", "kernel-memory"]"#,
+        );
+    }
+
+    /// A refusal proposes no more than what was asked for: whose hits it gets stays as it is.
+    #[test]
+    fn a_refusal_keeps_the_scope() {
+        let scope = scope::Granted { pid: Some(7), uid: Some("1000".into()), cgroup: Some("a\"b".into()) };
+        let grants = Grants { scope, ..granted(&[], &[], GrantedBy::Manifest) };
+        let refused = check("p", &needs(&[("p", "t:a")], &[]), &grants).unwrap_err();
+        assert!(
+            refused.to_string().ends_with("    probes = [\"t:a\"]\n    scope = { pid = 7, uid = 1000, cgroup = \"a\\\"b\" }")
         );
     }
 
