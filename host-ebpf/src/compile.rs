@@ -319,7 +319,7 @@ fn within_limit(maps: &[MapSpec], named: &[PluginMap], specs: &[ProbeSpec], cpus
     let place = specs.iter().find_map(|spec| spec.body.find(&name).map(|at| (spec, at..at + name.len())));
     let none = ProbeSpec::default();
     let (spec, span) = place.unwrap_or((specs.first().unwrap_or(&none), 0..0));
-    let help = format!("declare fewer keys, `let {name} = hash(1000)`, or raise `limits.maps`");
+    let help = format!("declare fewer keys, `let {name} = hash(1000)`, or raise `limits.maps` (and `grants.maps`)");
     Err(Diagnostic { help: Some(help), ..Diagnostic::new(spec, Part::Body, span, message) })
 }
 

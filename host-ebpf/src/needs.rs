@@ -15,15 +15,21 @@ pub enum DataClass {
     UserMemory,
     /// Memory of the kernel, through a pointer.
     KernelMemory,
+    /// Call stacks, of traced processes and of the kernel.
+    Stacks,
 }
 
 impl DataClass {
+    /// All there are.
+    pub const ALL: [DataClass; 4] = [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory, DataClass::Stacks];
+
     /// As manifests spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             DataClass::Arguments => "arguments",
             DataClass::UserMemory => "user-memory",
             DataClass::KernelMemory => "kernel-memory",
+            DataClass::Stacks => "stacks",
         }
     }
 }

@@ -120,7 +120,7 @@ pub fn compile(
             granted,
             wake_at: plugin.limits.ring / 8,
             max_targets: plugin.limits.attach_points as usize,
-            max_map_bytes: plugin.limits.maps,
+            max_map_bytes: plugin.grants.maps.map_or(plugin.limits.maps, |granted| granted.min(plugin.limits.maps)),
             ..Options::default()
         };
         match portcullis_ebpf::compile(&specs, kernel, &options) {

@@ -279,7 +279,7 @@ pub fn adhoc(name: &str, ring: &str, probes: &[(&str, &str, Option<&str>, &str)]
     let mut out = String::new();
     let source = component("plugins", "adhoc");
     out.push_str(&format!("[[plugin]]\nname = {name:?}\nsource = {:?}\n", source.to_str().expect("the path is text")));
-    out.push_str("grants = { probes = [\"*\"], read = [\"arguments\", \"user-memory\", \"kernel-memory\"] }\n");
+    out.push_str("grants = { probes = [\"*\"], read = [\"arguments\", \"user-memory\", \"kernel-memory\", \"stacks\"] }\n");
     out.push_str(&format!("limits = {{ ring = {ring:?} }}\n"));
     for (name, attach, when, body) in probes {
         out.push_str(&format!("[[plugin.config.probes]]\nname = {name:?}\nattach = [{attach:?}]\n"));

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 
 use portcullis::kernel::Mechanism;
-use portcullis_ebpf::{Kernel as _, Options, attach, spec::Cgroup};
+use portcullis_ebpf::{Kernel as _, Limit, Options, attach, spec::Cgroup};
 use portcullis_tests::{
     kernel::{self, Told, Traced, Workloads, probe},
     lock, workload,
@@ -226,13 +226,16 @@ fn what_there_is() {
 
     // The limits of a run are held against the task, and not against the host.
     let mut hits = |options: Options| check(options, "iter:task", None, "emit threads { tid }").0;
-    let of_user = |uid| Options { uid: Some(uid), ..kernel::options() };
+    let of_user = |uid| Options { limits: vec![Limit::User(uid)], ..kernel::options() };
     assert_eq!([hits(of_user(uid)), hits(of_user(uid + 1))], [6, 0]);
     for group in groups() {
-        let of_group = |id| Options { cgroup: Some(Cgroup { id, ..group }), ..kernel::options() };
+        let of_group = |id| Options { limits: vec![Limit::Cgroup(Cgroup { id, ..group })], ..kernel::options() };
         assert_eq!([hits(of_group(group.id)), hits(of_group(group.id + 1_000_000))], [6, 0], "{group:?}");
     }
-    let below = |group: &Cgroup| Options { cgroup: Some(Cgroup { level: group.level + 1, ..*group }), ..kernel::options() };
+    let below = |group: &Cgroup| Options {
+        limits: vec![Limit::Cgroup(Cgroup { level: group.level + 1, ..*group })],
+        ..kernel::options()
+    };
     assert!(groups().last().is_none_or(|own| hits(below(own)) == 0));
 }
 

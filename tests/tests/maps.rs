@@ -10,7 +10,7 @@ use portcullis_tests::{Bundle, Outcome, component, lock, manifest, workload};
 fn maps(config: &str, probes: &[(&str, &str)]) -> String {
     let source = component("plugins", "maps");
     let mut out = format!("[[plugin]]\nname = \"maps\"\nsource = {:?}\n", source.to_str().unwrap());
-    out.push_str("grants = { probes = [\"*\"], read = [\"arguments\", \"user-memory\", \"kernel-memory\"] }\n");
+    out.push_str("grants = { probes = [\"*\"], read = [\"arguments\", \"user-memory\", \"kernel-memory\", \"stacks\"] }\n");
     out.push_str(&format!("[plugin.config]\n{config}\n"));
     for (number, (attach, body)) in probes.iter().enumerate() {
         out.push_str(&format!("[[plugin.config.probes]]\nname = \"p{number}\"\nattach = {attach:?}\nbody = {body:?}\n"));

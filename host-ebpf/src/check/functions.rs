@@ -572,16 +572,8 @@ impl Checker<'_> {
             None => MAX_FRAMES,
             Some(depth) => self.constant(depth, "the number of frames", MAX_FRAMES, half)?,
         };
-        let stack = match name {
-            "kstack" => {
-                self.read(DataClass::KernelMemory, span);
-                Stack::Kernel(depth)
-            }
-            _ => {
-                self.read(DataClass::UserMemory, span);
-                Stack::User(depth)
-            }
-        };
+        self.read(DataClass::Stacks, span);
+        let stack = if name == "kstack" { Stack::Kernel(depth) } else { Stack::User(depth) };
         Ok(Typed::Stack(stack, Naming::Plain))
     }
 

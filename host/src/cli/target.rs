@@ -45,11 +45,9 @@ pub struct Target {
     pub allow_read: Vec<DataClass>,
 }
 
-const CLASSES: [DataClass; 3] = [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory];
-
 fn classes() -> impl TypedValueParser<Value = DataClass> {
-    PossibleValuesParser::new(CLASSES.map(DataClass::as_str))
-        .try_map(|name| CLASSES.into_iter().find(|class| class.as_str() == name).ok_or("there is no such class"))
+    PossibleValuesParser::new(DataClass::ALL.map(DataClass::as_str))
+        .try_map(|name| DataClass::ALL.into_iter().find(|class| class.as_str() == name).ok_or("there is no such class"))
 }
 
 impl Target {

@@ -3,18 +3,21 @@
 //! A need that is not granted refuses the run before anything is loaded, and the refusal says what to write to grant it. The
 //! identity of the running task (pid, tid, uid, gid, comm, cpu, times) needs no grant.
 
+mod deny;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write},
 };
 
+pub use deny::Deny;
 use portcullis_ebpf::{
     DataClass, Needs,
     attach::glob,
     needs::{AttachNeed, DataNeed},
 };
 
-use crate::{output::clean, scope};
+use crate::{manifest::quantity, output::clean, scope};
 
 /// What one plugin may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Grants {
     pub probes: Vec<String>,
     /// The data that it may read.
     pub read: BTreeSet<DataClass>,
+    /// What it may not do, whatever is granted.
+    pub deny: Deny,
+    /// The memory of the kernel that the maps of its probes may take, bytes; `None` leaves that to its limits.
+    pub maps: Option<u64>,
     /// The tasks whose hits it gets.
     pub scope: scope::Granted,
     /// Who says so, and therefore where more can be granted.
@@ -43,7 +50,14 @@ pub enum GrantedBy {
 impl Grants {
     /// A manifest's grants where it says nothing.
     pub fn none() -> Grants {
-        Grants { probes: Vec::new(), read: BTreeSet::new(), scope: scope::Granted::default(), by: GrantedBy::Manifest }
+        Grants {
+            probes: Vec::new(),
+            read: BTreeSet::new(),
+            deny: Deny::default(),
+            maps: None,
+            scope: scope::Granted::default(),
+            by: GrantedBy::Manifest,
+        }
     }
 
     /// The lines that a manifest has below `[plugin.grants]`.
@@ -54,6 +68,16 @@ impl Grants {
         }
         if !self.read.is_empty() {
             lines.push(format!("read = {}", list(self.read.iter().map(|class| class.as_str()))));
+        }
+        let denied = [
+            (!self.deny.probes.is_empty()).then(|| format!("probes = {}", list(self.deny.probes.iter().map(String::as_str)))),
+            (!self.deny.read.is_empty()).then(|| format!("read = {}", list(self.deny.read.iter().map(|class| class.as_str())))),
+        ];
+        if !self.deny.is_empty() {
+            lines.push(format!("deny = {{ {} }}", denied.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+        }
+        if let Some(maps) = self.maps {
+            lines.push(format!("maps = \"{}\"", quantity::shown(maps)));
         }
         let scope::Granted { pid, uid, cgroup } = &self.scope;
         let number = |uid: &str| uid.parse::<u32>().map_or_else(|_| text(uid), |uid| uid.to_string());
@@ -82,6 +106,8 @@ pub struct Refused {
     pub points: Vec<AttachNeed>,
     /// The data that no grant covers.
     pub data: Vec<DataNeed>,
+    /// What is denied, whatever is granted.
+    pub denied: Needs,
     /// What is granted.
     pub grants: Box<Grants>,
 }
@@ -96,12 +122,15 @@ pub fn check(plugin: &str, needs: &Needs, grants: &Grants) -> Result<(), Refused
     if grants.by == GrantedBy::Author {
         return Ok(());
     }
-    let points: Vec<_> = needs.attach.iter().filter(|need| !grants.allow_point(&need.point)).cloned().collect();
-    let data: Vec<_> = needs.data.iter().filter(|need| !grants.read.contains(&need.class)).cloned().collect();
-    if points.is_empty() && data.is_empty() {
+    let (denied_points, points) = needs.attach.iter().cloned().partition::<Vec<_>, _>(|need| grants.deny.point(&need.point));
+    let (denied_data, data) = needs.data.iter().cloned().partition::<Vec<_>, _>(|need| grants.deny.read.contains(&need.class));
+    let denied = Needs { attach: denied_points, data: denied_data };
+    let points: Vec<_> = points.into_iter().filter(|need| !grants.allow_point(&need.point)).collect();
+    let data: Vec<_> = data.into_iter().filter(|need| !grants.read.contains(&need.class)).collect();
+    if points.is_empty() && data.is_empty() && denied == Needs::default() {
         return Ok(());
     }
-    Err(Refused { plugin: plugin.into(), points, data, grants: Box::new(grants.clone()) })
+    Err(Refused { plugin: plugin.into(), points, data, denied, grants: Box::new(grants.clone()) })
 }
 
 /// [`check`] over all plugins of a bundle, so that one refusal names everything.
@@ -139,10 +168,20 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plugin \"{}\" needs more than it is granted", self.plugin)?;
+        write!(f, "plugin \"{}\" needs more than it is granted", self.plugin)?;
         for sentence in sentences(&self.points, &self.data) {
-            writeln!(f, "  it {sentence}")?;
+            write!(f, "\n  it {sentence}")?;
         }
+        for sentence in sentences(&self.denied.attach, &self.denied.data) {
+            write!(f, "\n  it {sentence}, which is denied")?;
+        }
+        if self.denied != Needs::default() {
+            write!(f, "\nwhat `grants.deny` names stays denied, whatever is granted")?;
+        }
+        if self.points.is_empty() && self.data.is_empty() {
+            return Ok(());
+        }
+        writeln!(f)?;
         match self.grants.by {
             GrantedBy::Manifest => self.manifest_lines(f),
             GrantedBy::CommandLine | GrantedBy::Author => self.flags(f),
@@ -182,6 +221,7 @@ fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<String> {
             DataClass::Arguments => "the arguments and results of what it attaches to",
             DataClass::UserMemory => "the memory of traced processes",
             DataClass::KernelMemory => "the memory of the kernel",
+            DataClass::Stacks => "call stacks",
         };
         format!("reads {what} (`{}` in probe `{}`)", clean::line(need.text.trim()), need.probe)
     });
@@ -353,6 +393,35 @@ to grant this, write in the bundle, below the `[[plugin]]` that is named "opens"
         assert!(
             refused.to_string().ends_with("    probes = [\"t:a\"]\n    scope = { pid = 7, uid = 1000, cgroup = \"a\\\"b\" }")
         );
+    }
+
+    /// What is denied refuses whatever is granted, is not proposed, and is told apart from what is missing.
+    #[test]
+    fn what_is_denied_wins() {
+        let deny = Deny { probes: vec!["kprobe:vfs_*".into()], read: BTreeSet::from([DataClass::KernelMemory]) };
+        let grants = Grants { deny, ..granted(&["*"], &[DataClass::KernelMemory], GrantedBy::Manifest) };
+        let needs = needs(
+            &[("files", "fentry:vfs_read"), ("files", "fentry:do_exit")],
+            &[(DataClass::Arguments, "files", "args.count"), (DataClass::KernelMemory, "files", "args.file->f_flags")],
+        );
+        refused(
+            &needs,
+            &grants,
+            r#"plugin "opens" needs more than it is granted
+  it reads the arguments and results of what it attaches to (`args.count` in probe `files`)
+  it attaches to fentry:vfs_read (probe `files`), which is denied
+  it reads the memory of the kernel (`args.file->f_flags` in probe `files`), which is denied
+what `grants.deny` names stays denied, whatever is granted
+to grant this, write in the bundle, below the `[[plugin]]` that is named "opens":
+
+    [plugin.grants]
+    probes = ["*"]
+    read = ["arguments", "kernel-memory"]
+    deny = { probes = ["kprobe:vfs_*"], read = ["kernel-memory"] }"#,
+        );
+        let wanted = check("opens", &needs, &grants).unwrap_err().wanted();
+        let rest = check("opens", &needs, &wanted).unwrap_err();
+        assert!(rest.to_string().ends_with("stays denied, whatever is granted"), "{rest}");
     }
 
     /// For a plugin that is run alone the way out is flags.

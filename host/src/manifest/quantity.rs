@@ -78,6 +78,12 @@ pub fn size(text: &str) -> Result<u64, QuantityError> {
     part.times(scale).ok_or_else(|| wrong("it is too large".into()))
 }
 
+/// A size as [`size`] reads it, in the largest unit that leaves no fraction.
+pub fn shown(bytes: u64) -> String {
+    let unit = SIZES.iter().filter(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale)).max_by_key(|(_, scale)| *scale);
+    unit.map_or_else(|| format!("{bytes}B"), |(name, scale)| format!("{}{name}", bytes / scale))
+}
+
 /// A number with its unit at the beginning of a text.
 struct Part<'t> {
     number: &'t str,
@@ -150,6 +156,16 @@ mod tests {
                 ("99999999999999999999s", "`99999999999999999999s` is no duration: it is longer than 584 years"),
             ],
         );
+    }
+
+    /// What is shown is read as what it was.
+    #[test]
+    fn shown_sizes() {
+        for (bytes, text) in
+            [(0, "0B"), (12, "12B"), (4096, "4KiB"), (3 << 20, "3MiB"), (1 << 30, "1GiB"), ((1 << 30) + 1, "1073741825B")]
+        {
+            assert_eq!((shown(bytes).as_str(), size(text).unwrap()), (text, bytes));
+        }
     }
 
     /// Sizes read as meant, and decimal units are refused with the binary one that was meant.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     contract::Limits,
-    grants::{GrantedBy, Grants},
+    grants::{Deny, GrantedBy, Grants},
     scope::Granted,
 };
 
@@ -296,34 +296,50 @@ impl Reader {
     }
 
     fn grants(&mut self, section: &Section<'_, '_>) -> Grants {
-        self.keys(section, &["probes", "read", "scope"]);
+        self.keys(section, &["probes", "read", "deny", "maps", "scope"]);
+        let (probes, read) = self.points_and_classes(section);
+        let deny = self.table(section, "deny").map(|section| self.deny(&section)).unwrap_or_default();
+        let maps = self.size(section, "maps").map(|(size, _)| size);
+        let scope = self.table(section, "scope").map(|scope| self.scope(&scope)).unwrap_or_default();
+        Grants { probes, read, deny, maps, scope, by: GrantedBy::Manifest }
+    }
+
+    fn deny(&mut self, section: &Section<'_, '_>) -> Deny {
+        self.keys(section, &["probes", "read"]);
+        let (probes, read) = self.points_and_classes(section);
+        Deny { probes, read }
+    }
+
+    /// The keys `probes` and `read`.
+    fn points_and_classes(&mut self, section: &Section<'_, '_>) -> (Vec<String>, BTreeSet<DataClass>) {
         let mut probes = Vec::new();
         for (glob, span) in self.strings(section, "probes") {
             if !glob.contains([':', '*']) {
                 self.problem(
                     span,
-                    format!("`plugin.grants.probes`: `{glob}` fits no attach point"),
+                    format!("`{}`: `{glob}` fits no attach point", section.path("probes")),
                     Some("attach points are KIND:TARGET, as `span:syscall:openat` or `tracepoint:sched:*`; `*` is all".into()),
                 );
             }
             probes.push(glob.to_owned());
         }
-        let classes = [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory];
         let mut read = BTreeSet::new();
         for (name, span) in self.strings(section, "read") {
-            match classes.into_iter().find(|class| class.as_str() == name) {
+            match DataClass::ALL.into_iter().find(|class| class.as_str() == name) {
                 Some(class) => _ = read.insert(class),
                 None => {
                     let help = match name {
+                        "identity" if section.name.ends_with(".deny") => {
+                            "pid, tid, uid, comm, cpu and times can't be denied".into()
+                        }
                         "identity" => "pid, tid, uid, comm, cpu and times need no grant".into(),
-                        _ => did_you_mean(name, &classes.map(DataClass::as_str)),
+                        _ => did_you_mean(name, &DataClass::ALL.map(DataClass::as_str)),
                     };
-                    self.problem(span, format!("`plugin.grants.read`: there is no class `{name}`"), Some(help));
+                    self.problem(span, format!("`{}`: there is no class `{name}`", section.path("read")), Some(help));
                 }
             }
         }
-        let scope = self.table(section, "scope").map(|scope| self.scope(&scope)).unwrap_or_default();
-        Grants { probes, read, scope, by: GrantedBy::Manifest }
+        (probes, read)
     }
 
     /// `grants.scope`; what the names mean is found out when it runs.
@@ -382,8 +398,8 @@ impl Reader {
                     let near = ring.clamp(page, MAX_RING).next_power_of_two();
                     self.problem(
                         span,
-                        format!("`plugin.limits.ring` must be a power of two between {} and 1GiB", bytes(page)),
-                        Some(format!("did you mean \"{}\"?", bytes(near))),
+                        format!("`plugin.limits.ring` must be a power of two between {} and 1GiB", quantity::shown(page)),
+                        Some(format!("did you mean \"{}\"?", quantity::shown(near))),
                     );
                 }
             }
@@ -541,15 +557,5 @@ fn did_you_mean(name: &str, known: &[&str]) -> String {
             [all @ .., last] if !all.is_empty() => format!("there are `{}` and `{last}`", all.join("`, `")),
             _ => format!("there is `{}`", known.join("`, `")),
         },
-    }
-}
-
-/// A power of two as manifests spell it.
-fn bytes(size: u64) -> String {
-    match size.trailing_zeros() {
-        30.. => format!("{}GiB", size >> 30),
-        20.. => format!("{}MiB", size >> 20),
-        10.. => format!("{}KiB", size >> 10),
-        _ => format!("{size}B"),
     }
 }

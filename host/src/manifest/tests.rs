@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{grants::GrantedBy, scope::Granted};
+use crate::{
+    grants::{Deny, GrantedBy},
+    scope::Granted,
+};
 
 fn parse(text: &str) -> Result<Manifest, String> {
     Manifest::parse(text, Path::new("dir/bundle.toml")).map_err(|error| error.to_string())
@@ -40,6 +43,8 @@ essential = true
 config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big = 0x7fff_ffff_ffff_ffff }
 [plugin.grants]
 scope = { uid = 1000, cgroup = "a.service" }
+maps = "64MiB"
+deny = { probes = ["kprobe:*"], read = ["stacks"] }
 probes = ["span:syscall:open*"]
 read = ["user-memory", "arguments"]
 [plugin.limits]
@@ -70,7 +75,7 @@ fn damaged_manifests() {
 fn a_whole_manifest() {
     let manifest = parse(WHOLE).unwrap();
     let read = |classes: &[portcullis_ebpf::DataClass]| classes.iter().copied().collect();
-    use portcullis_ebpf::DataClass::{Arguments, UserMemory};
+    use portcullis_ebpf::DataClass::{Arguments, Stacks, UserMemory};
     assert_eq!(
         manifest,
         Manifest {
@@ -88,6 +93,8 @@ fn a_whole_manifest() {
                     grants: Grants {
                         probes: vec!["span:syscall:open*".into()],
                         read: read(&[Arguments, UserMemory]),
+                        deny: Deny { probes: vec!["kprobe:*".into()], read: read(&[Stacks]) },
+                        maps: Some(64 << 20),
                         scope: Granted { uid: Some("1000".into()), cgroup: Some("a.service".into()), pid: None },
                         by: GrantedBy::Manifest
                     },
@@ -338,6 +345,23 @@ fn impossible_values() {
 7 | read = [\"argumnets\", \"identity\"]
   |                      ^^^^^^^^^^
   = help: pid, tid, uid, comm, cpu and times need no grant",
+    );
+    wrong(
+        "[plugin.grants.deny]\nprobes = [\"openat\"]\nread = [\"identity\"]",
+        "
+`plugin.grants.deny.probes`: `openat` fits no attach point
+ --> dir/bundle.toml, line 6, column 11
+  |
+6 | probes = [\"openat\"]
+  |           ^^^^^^^^
+  = help: attach points are KIND:TARGET, as `span:syscall:openat` or `tracepoint:sched:*`; `*` is all
+
+`plugin.grants.deny.read`: there is no class `identity`
+ --> dir/bundle.toml, line 7, column 9
+  |
+7 | read = [\"identity\"]
+  |         ^^^^^^^^^^
+  = help: pid, tid, uid, comm, cpu and times can't be denied",
     );
     wrong(
         "[plugin.grants.scope]\npid = 0\nuid = -1\nuser = 1",
