@@ -5,14 +5,15 @@ use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     columns,
     contract::{self, Level},
     grants, manifest,
     output::units,
-    scope::Limits,
-    worker::{self, Output, Worker},
+    scope::{Granted, Limits},
+    worker::{self, Output, Worker, protocol::Interface},
 };
 
 /// How large a component can be. Python's, the largest known, have 20 MiB.
@@ -28,8 +29,21 @@ pub struct Declared {
     pub plugin: manifest::Plugin,
     /// The process that it lives in.
     pub worker: Worker,
+    /// Its component.
+    pub component: Component,
     /// What it wants to trace.
     pub program: contract::Program,
+}
+
+/// What is known of a component without running it.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// `sha256:` and the digest of the file that the worker was given.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    /// What it imports and exports, as its worker says.
+    pub interface: Interface,
 }
 
 /// A plugin whose probes are compiled.
@@ -39,6 +53,10 @@ pub struct Built {
     pub plugin: manifest::Plugin,
     /// The process that it lives in.
     pub worker: Worker,
+    /// Its component.
+    pub component: Component,
+    /// Its probes, as it declares them.
+    pub specs: Vec<ProbeSpec>,
     /// Its probes.
     pub compiled: Compiled,
 }
@@ -72,15 +90,29 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             cache: cache.clone(),
             whole_cage: false,
         };
-        workers.push((plugin, Worker::spawn(component, options)?));
+        let (digest, size) = (digest(&component), component.len() as u64);
+        workers.push((plugin, digest, size, Worker::spawn(component, options)?));
     }
-    let declared = workers.into_iter().map(|(plugin, mut worker)| {
+    let declared = workers.into_iter().map(|(plugin, digest, size, mut worker)| {
         let place = || format!("plugin \"{}\": can't load {}", plugin.name, plugin.source.display());
-        worker.loaded().map_err(|error| error.cause).with_context(place)?;
+        let interface = worker.loaded().map_err(|error| error.cause).with_context(place)?.clone();
         let program = worker.configure(&plugin.config)?;
-        Ok(Declared { plugin: plugin.clone(), worker, program })
+        let component = Component { digest, size, interface };
+        Ok(Declared { plugin: plugin.clone(), worker, component, program })
     });
     declared.collect()
+}
+
+fn digest(component: &[u8]) -> String {
+    let bytes = Sha256::digest(component);
+    bytes.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The plugins of a bundle as if none were limited to some tasks: for those who only look at them, since such tasks need not be there.
+pub fn seen_by_everybody(plugins: &[manifest::Plugin]) -> Vec<manifest::Plugin> {
+    let mut plugins = plugins.to_vec();
+    plugins.iter_mut().for_each(|plugin| plugin.grants.scope = Granted::default());
+    plugins
 }
 
 fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -108,7 +140,7 @@ pub fn compile(
 ) -> anyhow::Result<Vec<Built>> {
     let mut built = Vec::with_capacity(declared.len());
     let mut wrong = Vec::new();
-    for (bit, Declared { plugin, worker, program }) in bits.zip(declared) {
+    for (bit, Declared { plugin, worker, component, program }) in bits.zip(declared) {
         let granted = plugin.grants.scope.limits();
         let granted = granted.with_context(|| format!("plugin \"{}\": its `grants.scope`", plugin.name))?;
         let specs: Vec<ProbeSpec> = program.probes.into_iter().map(spec).collect();
@@ -124,7 +156,7 @@ pub fn compile(
             ..Options::default()
         };
         match portcullis_ebpf::compile(&specs, kernel, &options) {
-            Ok(compiled) => built.push(Built { plugin, worker, compiled }),
+            Ok(compiled) => built.push(Built { plugin, worker, component, specs, compiled }),
             Err(errors) => wrong.extend(errors.into_iter().map(|error| (plugin.name.clone(), error))),
         }
     }
@@ -141,10 +173,11 @@ pub fn check_grants(built: &[Built]) -> Result<(), grants::Refusals> {
     grants::check_all(built.iter().map(|b| (b.plugin.name.as_str(), &b.compiled.needs, &b.plugin.grants)))
 }
 
-/// Has every plugin check the streams and maps that the compiler made and declare its tables.
-pub fn prepare(built: &mut [Built]) -> anyhow::Result<()> {
-    for Built { worker, compiled, .. } in built {
-        worker.prepare(&columns::schema(&compiled.streams, &compiled.plugin_maps))?;
-    }
-    Ok(())
+/// Has every plugin check the streams and maps that the compiler made and declare its tables, which are returned.
+pub fn prepare(built: &mut [Built]) -> anyhow::Result<Vec<Vec<contract::Table>>> {
+    let tables = built.iter_mut().map(|Built { worker, compiled, .. }| {
+        let tables = worker.prepare(&columns::schema(&compiled.streams, &compiled.plugin_maps))?;
+        Ok(tables)
+    });
+    tables.collect()
 }

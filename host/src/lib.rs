@@ -15,6 +15,7 @@ pub mod control;
 pub mod doctor;
 pub mod grants;
 pub mod kernel;
+pub mod lock;
 pub mod manifest;
 pub mod names;
 pub mod output;

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => cli::run(&arguments),
         Command::Check(arguments) => cli::check(&arguments),
         Command::Inspect(arguments) => cli::inspect(&arguments),
+        Command::Lock(arguments) => cli::lock(&arguments),
         Command::Probes(arguments) => cli::probes(&arguments),
         Command::Gate(arguments) => cli::gate(&arguments),
         Command::Status(arguments) => cli::status(&arguments),

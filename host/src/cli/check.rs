@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Check, Exit};
+use super::{Check, Exit, lock};
 use crate::{
     bundle::Built,
     contract::Level,
@@ -22,7 +22,9 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Info).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let plan = Plan { manifest, command: Vec::new(), system_wide: true, limits: Limits::default(), watch: false };
+    let lock = arguments.locked.then(|| lock::of(&manifest)).transpose()?;
+    let plan =
+        Plan { manifest, command: Vec::new(), system_wide: true, limits: Limits::default(), watch: false, ask: false, lock };
     let ready = run::load(&plan, &kernel, &printer)?;
     let built = ready.plugins();
     let mut out = if arguments.listing { listing(built) } else { String::new() };

@@ -1,36 +1,44 @@
-//! `portcullis inspect`: what a bundle or plugin needs, and what it is granted.
+//! `portcullis inspect`: what a bundle or plugin is, what it needs, and what it is granted.
+//!
+//! What can be learnt of a component only by parsing it is learnt in its worker.
 
 use std::{
-    io::{self, Write},
+    fmt::Write as _,
+    io::{self, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use portcullis_ebpf::{Scope, needs::Needs};
+use portcullis_ebpf::{MapRef, Scope};
 use serde_json::{Value, json};
 
 use super::{Exit, Inspect};
 use crate::{
     bundle::{self, Built},
-    contract::Level,
-    grants,
+    contract::{Level, Table},
+    grants::{self, Risk},
     kernel::RunningKernel,
-    manifest::Manifest,
-    output::Printer,
-    scope::{Granted, Limits},
+    manifest::{Manifest, quantity},
+    output::{Printer, clean, units},
+    scope::Limits,
 };
+
+/// How many imports of one package are named one by one.
+const NAMED: usize = 3;
 
 /// Says it in plain sentences, or as JSON.
 pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Warn).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    // Whom it sees is told as it is written; who that is need not be there now.
-    let mut plugins = manifest.plugins.clone();
-    plugins.iter_mut().for_each(|plugin| plugin.grants.scope = Granted::default());
-    let declared = bundle::declare(&plugins, &(Arc::clone(&printer) as _))?;
-    let built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
-    let text = if arguments.json { format!("{:#}\n", to_json(&manifest, &built)) } else { to_text(&built) };
+    let declared = bundle::declare(&bundle::seen_by_everybody(&manifest.plugins), &(Arc::clone(&printer) as _))?;
+    let mut built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
+    let tables = bundle::prepare(&mut built)?;
+    for (built, plugin) in built.iter_mut().zip(&manifest.plugins) {
+        built.plugin.grants.clone_from(&plugin.grants);
+    }
+    let text = if arguments.json { format!("{:#}\n", to_json(&manifest, &built, &tables)) } else { to_text(&built, &tables) };
     io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
 }
@@ -39,43 +47,135 @@ fn granted(built: &Built) -> bool {
     grants::check(&built.plugin.name, &built.compiled.needs, &built.plugin.grants).is_ok()
 }
 
-fn to_text(built: &[Built]) -> String {
+/// The memory of the kernel that a plugin's maps take, bytes.
+fn map_bytes(built: &Built) -> u64 {
+    let maps = built.compiled.maps.iter().filter(|map| matches!(map.map, MapRef::Plugin(_)));
+    maps.map(|map| map.bytes(built.compiled.counters.cpus)).sum()
+}
+
+fn to_text(built: &[Built], tables: &[Vec<Table>]) -> String {
     let mut out = String::new();
-    for one in built {
-        out.push_str(&format!("plugin \"{}\" ({})\n", one.plugin.name, one.plugin.source.display()));
-        let sentences = grants::describe(&one.compiled.needs);
-        for sentence in &sentences {
-            out.push_str(&format!("  it {sentence}\n"));
-        }
-        if sentences.is_empty() {
-            out.push_str("  it attaches to nothing\n");
-        }
-        for missing in &one.compiled.missing {
-            out.push_str(&format!("  its optional probe \"{}\" goes without: {}\n", missing.probe, missing.reason));
-        }
-        match grants::check(&one.plugin.name, &one.compiled.needs, &one.plugin.grants) {
-            Ok(()) => out.push_str("  all of this is granted\n"),
-            Err(refused) => out.push_str(&format!("\n{refused}\n")),
-        }
+    for (one, tables) in built.iter().zip(tables) {
+        plugin_text(&mut out, one, tables);
     }
     out
 }
 
-fn to_json(manifest: &Manifest, built: &[Built]) -> Value {
-    let plugins: Vec<Value> = built.iter().map(plugin_json).collect();
+fn plugin_text(out: &mut String, one: &Built, tables: &[Table]) {
+    let (plugin, component) = (&one.plugin, &one.component);
+    let mut line = |text: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{text}");
+    };
+    line(format!("plugin \"{}\" ({})", plugin.name, clean::line(&plugin.source.display().to_string())));
+    line(format!("  is {}, {}", component.digest, units::bytes(component.size)));
+    let version = component.interface.version().map_or("no version that it says".into(), |version| clean::line(version));
+    line(format!("  is made for portcullis:plugin {version}"));
+    line(format!("  imports {}", imports(&component.interface.imports)));
+    for grants::Sentence { risk, text } in grants::describe(&one.compiled.needs) {
+        line(format!("  {text} [{risk}]"));
+    }
+    if one.compiled.needs.attach.is_empty() {
+        line("  attaches to nothing".into());
+    }
+    for missing in &one.compiled.missing {
+        line(format!("  its optional probe \"{}\" goes without: {}", missing.probe, missing.reason));
+    }
+    match map_bytes(one) {
+        0 => {}
+        bytes => line(format!("  its maps take {} of the kernel's memory", units::bytes(bytes))),
+    }
+    for table in tables {
+        let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        line(format!("  shows a table {}: {}", table.name, columns.join(", ")));
+    }
+    let limits = &plugin.limits;
+    line(format!(
+        "  its limits: memory {}, call {:?}, ring {}, maps {}, attach-points {}",
+        quantity::shown(limits.memory),
+        Duration::from_nanos(limits.call),
+        quantity::shown(limits.ring.into()),
+        quantity::shown(limits.maps),
+        limits.attach_points
+    ));
+    let lines = plugin.grants.lines();
+    if lines.is_empty() {
+        line("  is granted nothing".into());
+    } else {
+        line("  is granted".into());
+        lines.iter().for_each(|granted| line(format!("    {granted}")));
+    }
+    match grants::check(&plugin.name, &one.compiled.needs, &plugin.grants) {
+        Ok(()) => line("  all that it needs is granted".into()),
+        Err(refused) => line(format!("\n{refused}")),
+    }
+}
+
+/// What is imported, by package; few of a package one by one.
+fn imports(names: &[String]) -> String {
+    let mut packages: Vec<(&str, Vec<&str>)> = Vec::new();
+    for name in names {
+        let (package, interface) = name.split_once('/').unwrap_or((name, ""));
+        match packages.iter_mut().find(|(known, _)| *known == package) {
+            Some((_, interfaces)) => interfaces.push(interface),
+            None => packages.push((package, vec![interface])),
+        }
+    }
+    let texts = packages.into_iter().map(|(package, interfaces)| {
+        let named: Vec<&str> = interfaces.iter().take(NAMED).map(|name| name.split('@').next().unwrap_or_default()).collect();
+        let more = match interfaces.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{} ({}{more})", clean::line(package), clean::line(&named.join(", ")))
+    });
+    let texts: Vec<String> = texts.collect();
+    if texts.is_empty() { "nothing".into() } else { texts.join(", ") }
+}
+
+fn to_json(manifest: &Manifest, built: &[Built], tables: &[Vec<Table>]) -> Value {
+    let plugins: Vec<Value> = built.iter().zip(tables).map(|(built, tables)| plugin_json(built, tables)).collect();
     json!({ "name": manifest.name, "plugins": plugins })
 }
 
-fn plugin_json(built: &Built) -> Value {
-    let Needs { attach, data } = &built.compiled.needs;
-    let attach: Vec<Value> = attach.iter().map(|n| json!({ "point": n.point, "probe": n.probe })).collect();
-    let data: Vec<Value> = data.iter().map(|n| json!({ "class": n.class, "probe": n.probe, "text": n.text })).collect();
-    let missing: Vec<Value> = built.compiled.missing.iter().map(|m| json!({ "probe": m.probe, "reason": m.reason })).collect();
+fn plugin_json(built: &Built, tables: &[Table]) -> Value {
+    let (plugin, component, compiled) = (&built.plugin, &built.component, &built.compiled);
+    let probes = built.specs.iter().map(|spec| {
+        let points: Vec<&str> =
+            compiled.needs.attach.iter().filter(|need| need.probe == spec.name).map(|need| need.point.as_str()).collect();
+        let risk = points.iter().map(|point| Risk::of_point(point)).max().unwrap_or(Risk::Low);
+        json!({ "name": spec.name, "attach": spec.attach, "points": points, "optional": spec.optional, "risk": risk })
+    });
+    let read = compiled.needs.data.iter();
+    let read = read
+        .map(|need| json!({ "class": need.class, "probe": need.probe, "text": need.text, "risk": Risk::of_class(need.class) }));
+    let tables = tables.iter().map(|table| {
+        let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        json!({ "name": table.name, "columns": columns })
+    });
+    let missing = compiled.missing.iter().map(|missing| json!({ "probe": missing.probe, "reason": missing.reason }));
+    let limits = &plugin.limits;
     json!({
-        "name": built.plugin.name,
-        "source": built.plugin.source,
-        "needs": { "probes": attach, "read": data },
-        "missing": missing,
+        "name": plugin.name,
+        "source": plugin.source,
+        "digest": component.digest,
+        "size": component.size,
+        "wit": component.interface.version(),
+        "imports": component.interface.imports,
+        "exports": component.interface.exports,
+        "probes": probes.collect::<Vec<_>>(),
+        "read": read.collect::<Vec<_>>(),
+        "maps": map_bytes(built),
+        "missing": missing.collect::<Vec<_>>(),
+        "tables": tables.collect::<Vec<_>>(),
+        "limits": {
+            "memory": limits.memory,
+            "call": limits.call,
+            "ring": limits.ring,
+            "maps": limits.maps,
+            "attach-points": limits.attach_points,
+        },
+        "grants": plugin.grants.lines(),
         "granted": granted(built),
     })
 }

@@ -6,6 +6,7 @@ mod check;
 mod doctor;
 mod gate;
 mod inspect;
+mod lock;
 mod probes;
 mod run;
 mod scope;
@@ -28,6 +29,7 @@ use clap::{Args, Parser, Subcommand};
 pub use doctor::doctor;
 pub use gate::{Action, Gate, One, gate};
 pub use inspect::inspect;
+pub use lock::lock;
 pub use probes::probes;
 pub use run::run;
 pub use scope::Scope;
@@ -38,6 +40,7 @@ pub use trace::trace;
 use crate::{
     grants::{Refusals, Refused},
     kernel::Mechanism,
+    lock::Unlocked,
     manifest::{Format, Manifest, Open, quantity},
     output,
 };
@@ -52,7 +55,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A plugin needs more than it is granted.
+    /// A plugin needs more than it is granted, or than its lock approved.
     Grants = 3,
     /// The run ended, and a plugin of it had failed.
     Plugin = 4,
@@ -66,7 +69,7 @@ Exit codes:
   0  everything went as asked
   1  refused or failed; before the gate opened, nothing was recorded and COMMAND did not run
   2  wrong usage
-  3  a plugin needs more than it is granted
+  3  a plugin needs more than it is granted, or is not what its lock approved
   4  the run ended, but a plugin had failed
   5  the run ended, but its counts do not add up, which is a bug
   128+N  ended at once by a second signal N
@@ -98,6 +101,8 @@ pub enum Command {
     Check(Check),
     /// Say in plain words what a bundle or plugin needs and what it is granted.
     Inspect(Inspect),
+    /// Approve what the plugins of a bundle are and need: write it to the lock beside the manifest.
+    Lock(Lock),
     /// List the attach points that a pattern fits, with their fields.
     Probes(Probes),
     /// Open, pause or close the gate of a run that goes on, or change its plugins.
@@ -163,6 +168,10 @@ pub struct Run {
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub mechanism: Mechanism,
 
+    /// Run nothing that the bundle's lock has not approved.
+    #[arg(long)]
+    pub locked: bool,
+
     /// Show the debug messages of plugins and of the host.
     #[arg(long, short)]
     pub verbose: bool,
@@ -194,6 +203,23 @@ pub struct Check {
     /// Print the programs: source beside instructions.
     #[arg(long)]
     pub listing: bool,
+
+    /// Refuse what the bundle's lock has not approved.
+    #[arg(long)]
+    pub locked: bool,
+}
+
+/// `portcullis lock`
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(after_help = EXIT_CODES)]
+pub struct Lock {
+    /// The bundle's manifest (TOML); its lock stands beside it, with the ending `.lock`.
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+
+    /// Approve also what is needed beyond what the lock had approved before.
+    #[arg(long)]
+    pub approve: bool,
 }
 
 /// `portcullis inspect`
@@ -357,7 +383,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     let kind = error.chain().find_map(|cause| {
         if cause.is::<UsageError>() {
             Some(Exit::Usage)
-        } else if cause.is::<Refused>() || cause.is::<Refusals>() {
+        } else if cause.is::<Refused>() || cause.is::<Refusals>() || cause.is::<Unlocked>() {
             Some(Exit::Grants)
         } else {
             None

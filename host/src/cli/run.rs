@@ -1,17 +1,18 @@
 //! `portcullis run`.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     path::Path,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 
-use super::{Exit, Run};
+use super::{Exit, Run, lock};
 use crate::{
     contract::Level,
     kernel::{Mechanism, RunningKernel},
+    manifest::Source,
     output::Printer,
     ready::Ready,
     report,
@@ -23,8 +24,12 @@ use crate::{
 pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     // Before anything is opened that could get its number.
     let ready = Ready::new(arguments.ready_fd)?;
+    let manifest = arguments.manifest()?;
+    let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     let plan = Plan {
-        manifest: arguments.manifest()?,
+        ask: terminal && matches!(manifest.source, Source::Plugin(_)),
+        lock: arguments.locked.then(|| lock::of(&manifest)).transpose()?,
+        manifest,
         command: arguments.command.clone(),
         system_wide: arguments.system_wide,
         limits: arguments.scope.limits()?,

@@ -1,7 +1,6 @@
 //! What `run`, `check` and `inspect` are told to work on: a bundle, or one plugin with what its manifest would say.
 
 use std::{
-    collections::BTreeSet,
     ffi::OsStr,
     fs,
     io::Read,
@@ -19,7 +18,7 @@ use serde_json::Value;
 use super::UsageError;
 use crate::{
     grants::{GrantedBy, Grants},
-    manifest::Manifest,
+    manifest::{self, Manifest},
 };
 
 /// How WebAssembly begins.
@@ -43,6 +42,14 @@ pub struct Target {
     /// Let a single plugin read a class of data. Can be repeated.
     #[arg(long, value_name = "CLASS", help_heading = "A single plugin", value_parser = classes())]
     pub allow_read: Vec<DataClass>,
+
+    /// Grant a single plugin what FILE says below `[plugin.grants]`, as a manifest would.
+    #[arg(long, value_name = "FILE", help_heading = "A single plugin")]
+    pub grant: Option<PathBuf>,
+
+    /// Grant a single plugin whatever it needs.
+    #[arg(long, help_heading = "A single plugin", conflicts_with_all = ["grant", "allow_probes", "allow_read"])]
+    pub grant_all: bool,
 }
 
 fn classes() -> impl TypedValueParser<Value = DataClass> {
@@ -58,18 +65,22 @@ impl Target {
                 ("--config", self.config.is_some()),
                 ("--allow-probes", !self.allow_probes.is_empty()),
                 ("--allow-read", !self.allow_read.is_empty()),
+                ("--grant", self.grant.is_some()),
+                ("--grant-all", self.grant_all),
             ];
             if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
                 return Err(UsageError(format!("{flag} is for a single plugin; a bundle says it in its manifest")).into());
             }
             return Ok(Manifest::read(&self.path)?);
         }
-        let grants = Grants {
-            probes: self.allow_probes.clone(),
-            read: BTreeSet::from_iter(self.allow_read.iter().copied()),
-            by: GrantedBy::CommandLine,
-            ..Grants::none()
-        };
+        let mut grants = self.grant.as_deref().map_or_else(|| Ok(Grants::none()), manifest::read_grants)?;
+        grants.probes.extend(self.allow_probes.iter().cloned());
+        grants.read.extend(self.allow_read.iter().copied());
+        if self.grant_all {
+            grants.probes.push("*".into());
+            grants.read.extend(DataClass::ALL);
+        }
+        grants.by = GrantedBy::CommandLine;
         let config = self.config.as_deref().map_or(Ok("{}".into()), config)?;
         Ok(Manifest::single(&self.path, config, grants))
     }

@@ -46,6 +46,7 @@ fn run_options() {
                 config: Some("{}".into()),
                 allow_probes: vec!["span:*".into(), "x:y".into()],
                 allow_read: vec![DataClass::UserMemory, DataClass::Arguments],
+                ..Target::default()
             },
             duration: Some(Duration::from_secs(90)),
             format: Some(Format::Json),
@@ -58,6 +59,7 @@ fn run_options() {
             system_wide: true,
             scope: Scope { uid: Some("root".into()), cgroup: Some("a.service".into()), ..Scope::default() },
             mechanism: Mechanism::Perf,
+            locked: false,
             verbose: true,
             command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),
         }
@@ -134,7 +136,7 @@ fn subcommands() {
         ),
         (
             "inspect b --json",
-            "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, json: true })",
+            "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [], grant: None, grant_all: false }, json: true })",
         ),
         ("doctor --json", "Doctor(Doctor { json: true })"),
         ("probes tracepoint:block:* --json", "Probes(Probes { pattern: \"tracepoint:block:*\", json: true })"),
@@ -193,6 +195,7 @@ fn targets() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     std::fs::write(at("b.toml"), "schema = 1\n[stop]\nafter = \"9s\"\n[[plugin]]\nname = \"a\"\nsource = \"a.wasm\"\n").unwrap();
+    std::fs::write(at("grants.toml"), "[plugin.grants]\nprobes = [\"begin*\"]\ndeny = { probes = [\"kprobe:*\"] }\n").unwrap();
     std::fs::write(at("component"), b"\0asm\x0d\0\x01\0").unwrap();
     std::fs::write(at("config.json"), "{\n \"a\": [1]}").unwrap();
     let load = |name: &str, more: &str| {
@@ -214,6 +217,13 @@ fn targets() {
     assert_eq!(plugin.plugins[0].config, r#"{"a":[1]}"#);
     assert_eq!(plugin.plugins[0].grants.probes, ["*"]);
     assert!(plugin.plugins[0].grants.read.contains(&DataClass::Arguments));
+    let all = load("component", "--grant-all").unwrap();
+    assert_eq!(all.plugins[0].grants.read.len(), DataClass::ALL.len());
+    assert_eq!(all.plugins[0].grants.probes, ["*"]);
+    let file = format!("--grant {} --allow-probes end", at("grants.toml").display());
+    let granted = load("component", &file).unwrap();
+    assert_eq!(granted.plugins[0].grants.probes, ["begin*", "end"]);
+    assert_eq!(granted.plugins[0].grants.deny.probes, ["kprobe:*"]);
     // A plugin that is not there is the worker's to miss: this names it all the same.
     assert_eq!(load("none.wasm", "").unwrap().name, "none");
 
@@ -229,6 +239,12 @@ fn targets() {
             "--config {}",
             Exit::Usage,
             "portcullis: error: --config is for a single plugin; a bundle says it in its manifest",
+        ),
+        (
+            "b.toml",
+            "--grant-all",
+            Exit::Usage,
+            "portcullis: error: --grant-all is for a single plugin; a bundle says it in its manifest",
         ),
         ("component", "--config 3", Exit::Usage, "portcullis: error: --config must be a JSON object, as in {\"key\": 1}"),
         (

@@ -34,6 +34,8 @@ pub fn trace(arguments: &Trace) -> anyhow::Result<Exit> {
         system_wide: arguments.system_wide,
         limits: arguments.scope.limits()?,
         watch: false,
+        ask: false,
+        lock: None,
     };
     if plan.system_wide && plan.command.is_empty() {
         return Err(UsageError("--system-wide is for a run with a COMMAND; without one every process is traced".into()).into());

@@ -3,7 +3,9 @@
 //! A need that is not granted refuses the run before anything is loaded, and the refusal says what to write to grant it. The
 //! identity of the running task (pid, tid, uid, gid, comm, cpu, times) needs no grant.
 
+pub mod consent;
 mod deny;
+mod risk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +18,7 @@ use portcullis_ebpf::{
     attach::glob,
     needs::{AttachNeed, DataNeed},
 };
+pub use risk::Risk;
 
 use crate::{manifest::quantity, output::clean, scope};
 
@@ -140,6 +143,11 @@ pub fn check_all<'a>(plugins: impl IntoIterator<Item = (&'a str, &'a Needs, &'a 
 }
 
 impl Refused {
+    /// Some of it is denied, whatever is granted.
+    pub fn is_denied(&self) -> bool {
+        self.denied != Needs::default()
+    }
+
     /// The grants with which the run would not have been refused.
     pub fn wanted(&self) -> Grants {
         let mut wanted = Grants::clone(&self.grants);
@@ -170,12 +178,12 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "plugin \"{}\" needs more than it is granted", self.plugin)?;
         for sentence in sentences(&self.points, &self.data) {
-            write!(f, "\n  it {sentence}")?;
+            write!(f, "\n  it {}", sentence.text)?;
         }
         for sentence in sentences(&self.denied.attach, &self.denied.data) {
-            write!(f, "\n  it {sentence}, which is denied")?;
+            write!(f, "\n  it {}, which is denied", sentence.text)?;
         }
-        if self.denied != Needs::default() {
+        if self.is_denied() {
             write!(f, "\nwhat `grants.deny` names stays denied, whatever is granted")?;
         }
         if self.points.is_empty() && self.data.is_empty() {
@@ -189,11 +197,21 @@ impl fmt::Display for Refused {
     }
 }
 
-/// What a plugin needs, as plain sentences without a subject: "reads the arguments of what it attaches to (...)".
-pub fn describe(needs: &Needs) -> Vec<String> {
+/// A need in plain words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// How much it gives away.
+    pub risk: Risk,
+    /// Without a subject: "reads the arguments of what it attaches to (...)".
+    pub text: String,
+}
+
+/// What a plugin needs, as plain sentences.
+pub fn describe(needs: &Needs) -> Vec<Sentence> {
     let mut all = sentences(&needs.attach, &needs.data);
     if needs.data.is_empty() {
-        all.push("reads nothing but who runs, where and when (pid, uid, comm, cpu, time)".into());
+        let text = "reads nothing but who runs, where and when (pid, uid, comm, cpu, time)".into();
+        all.push(Sentence { risk: Risk::Low, text });
     }
     all
 }
@@ -201,7 +219,7 @@ pub fn describe(needs: &Needs) -> Vec<String> {
 /// How many attach points of a probe a sentence names before it counts the rest.
 const NAMED: usize = 4;
 
-fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<String> {
+fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<Sentence> {
     let mut by_probe: Vec<(&str, Vec<&str>)> = Vec::new();
     for need in points {
         match by_probe.iter_mut().find(|(probe, _)| *probe == need.probe) {
@@ -211,21 +229,29 @@ fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<String> {
     }
     let attach = by_probe.into_iter().map(|(probe, points)| {
         let named = points.iter().take(NAMED).map(|point| clean::line(point)).collect::<Vec<_>>().join(", ");
-        match points.len().checked_sub(NAMED) {
+        let risk = points.iter().map(|point| Risk::of_point(point)).max().unwrap_or(Risk::Low);
+        let text = match points.len().checked_sub(NAMED) {
             None | Some(0) => format!("attaches to {named} (probe `{probe}`)"),
             Some(more) => format!("attaches to {} points: {named} and {more} more (probe `{probe}`)", points.len()),
-        }
+        };
+        Sentence { risk, text }
     });
     let data = data.iter().map(|need| {
-        let what = match need.class {
-            DataClass::Arguments => "the arguments and results of what it attaches to",
-            DataClass::UserMemory => "the memory of traced processes",
-            DataClass::KernelMemory => "the memory of the kernel",
-            DataClass::Stacks => "call stacks",
-        };
-        format!("reads {what} (`{}` in probe `{}`)", clean::line(need.text.trim()), need.probe)
+        let what = class_text(need.class);
+        let text = format!("reads {what} (`{}` in probe `{}`)", clean::line(need.text.trim()), need.probe);
+        Sentence { risk: Risk::of_class(need.class), text }
     });
     attach.chain(data).collect()
+}
+
+/// A class of data in plain words.
+pub(crate) fn class_text(class: DataClass) -> &'static str {
+    match class {
+        DataClass::Arguments => "the arguments and results of what it attaches to",
+        DataClass::UserMemory => "the memory of traced processes",
+        DataClass::KernelMemory => "the memory of the kernel",
+        DataClass::Stacks => "call stacks",
+    }
 }
 
 /// The fewest globs that grant all points and say something: single points while they are few, else what they have in common.
@@ -276,7 +302,7 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// A TOML string that shows no more than it says.
-fn text(value: &str) -> String {
+pub(crate) fn text(value: &str) -> String {
     let mut text = String::from("\"");
     for c in value.chars() {
         match c {
@@ -469,8 +495,9 @@ to grant this, add to the command line:
             &[("p", "t:a"), ("p", "t:b"), ("p", "t:c"), ("p", "t:d"), ("p", "t:e"), ("q", "t:a")],
             &[(DataClass::Arguments, "p", "args.count")],
         );
+        let texts = |needs: &Needs| describe(needs).into_iter().map(|sentence| sentence.text).collect::<Vec<_>>();
         assert_eq!(
-            describe(&some),
+            texts(&some),
             [
                 "attaches to 5 points: t:a, t:b, t:c, t:d and 1 more (probe `p`)",
                 "attaches to t:a (probe `q`)",
@@ -478,7 +505,7 @@ to grant this, add to the command line:
             ]
         );
         assert_eq!(
-            describe(&needs(&[("q", "t:a")], &[])),
+            texts(&needs(&[("q", "t:a")], &[])),
             ["attaches to t:a (probe `q`)", "reads nothing but who runs, where and when (pid, uid, comm, cpu, time)"]
         );
     }

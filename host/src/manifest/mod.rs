@@ -149,19 +149,7 @@ pub struct Plugin {
 impl Manifest {
     /// Reads and checks the manifest at `path`.
     pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
-        let unreadable = |error| ManifestError::Unreadable { path: path.into(), error };
-        let mut bytes = Vec::new();
-        File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(unreadable(io::Error::other("it is larger than 4 MiB, which no manifest is")));
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) => Manifest::parse(&text, path),
-            Err(error) => {
-                let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-                Err(unreadable(io::Error::other(format!("line {line} is not UTF-8 text"))))
-            }
-        }
+        Manifest::parse(&read(path)?, path)
     }
 
     /// Checks the manifest `text`, whose relative paths begin in the directory of `path`.
@@ -190,6 +178,25 @@ impl Manifest {
             }],
         }
     }
+}
+
+/// The grants that a file has below `[plugin.grants]`, as a manifest has them, and nothing else.
+pub fn read_grants(path: &Path) -> Result<Grants, ManifestError> {
+    reader::read_grants(&read(path)?).map_err(|problems| ManifestError::Wrong { path: path.into(), problems })
+}
+
+/// The text of a manifest.
+fn read(path: &Path) -> Result<String, ManifestError> {
+    let unreadable = |error| ManifestError::Unreadable { path: path.into(), error };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(unreadable(io::Error::other("it is larger than 4 MiB, which no manifest is")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        unreadable(io::Error::other(format!("line {line} is not UTF-8 text")))
+    })
 }
 
 impl Default for Start {

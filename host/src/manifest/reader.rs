@@ -43,6 +43,26 @@ const MAX_SETTLE: Duration = Duration::from_secs(60);
 
 /// Reads and checks a whole manifest, or says every mistake in it.
 pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
+    walk(text, |reader, top| reader.manifest(top, path))
+}
+
+/// The same of a file that has the grants of one plugin alone.
+pub(super) fn read_grants(text: &str) -> Result<Grants, Vec<Problem>> {
+    walk(text, |reader, top| {
+        reader.keys(top, &["plugin"]);
+        let plugin = reader.table(top, "plugin");
+        if let Some(plugin) = &plugin {
+            reader.keys(plugin, &["grants"]);
+        }
+        let grants = plugin.and_then(|plugin| reader.table(&plugin, "grants"));
+        if grants.is_none() && reader.problems.is_empty() {
+            reader.problem(0..0, "there are no grants here", Some("begin the file with `[plugin.grants]`".into()));
+        }
+        grants.map_or_else(Grants::none, |grants| reader.grants(&grants))
+    })
+}
+
+fn walk<T>(text: &str, read: impl FnOnce(&mut Reader, &Section<'_, '_>) -> T) -> Result<T, Vec<Problem>> {
     let document = match DeTable::parse(text) {
         Ok(document) => document,
         Err(error) => {
@@ -51,11 +71,10 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
         }
     };
     let mut reader = Reader { problems: Vec::new() };
-    let top = Section { name: String::new(), span: 0..0, table: document.get_ref() };
-    let manifest = reader.manifest(&top, path);
+    let read = read(&mut reader, &Section { name: String::new(), span: 0..0, table: document.get_ref() });
     let Reader { mut problems } = reader;
     if problems.is_empty() {
-        return Ok(manifest);
+        return Ok(read);
     }
     problems.sort_by_key(|problem| problem.span.start);
     Err(problems.into_iter().map(|found| Problem::new(text, found.span, found.message, found.help)).collect())

@@ -17,6 +17,7 @@ use crate::{
     bundle,
     control::Asked,
     kernel::{Processes, RunningKernel},
+    lock::Lock,
     manifest,
     names::Symbols,
     output::Printer,
@@ -35,6 +36,8 @@ pub(super) struct Context {
     pub(super) notices: Notices,
     pub(super) scope: Scope,
     pub(super) limits: Limits,
+    /// What was approved, if nothing else may join.
+    pub(super) lock: Option<Lock>,
 }
 
 /// What is to be done with plugins once they are attached.
@@ -132,6 +135,9 @@ fn bring(context: &Context, plugins: &[manifest::Plugin], admission: Admission, 
     let declared = bundle::declare(plugins, &output)?;
     let bits: Vec<u8> = admission.bits().collect();
     let mut built = bundle::compile(declared, &*context.kernel, bits.into_iter().map(Some), context.scope, context.limits)?;
+    if let Some(lock) = &context.lock {
+        lock.admit(&built)?;
+    }
     bundle::check_grants(&built)?;
     bundle::prepare(&mut built)?;
     let session = built.iter().map(session::Plugin::from).collect();

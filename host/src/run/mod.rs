@@ -55,7 +55,9 @@ use crate::{
     command::{self, Stopped},
     contract::{Level, Opening},
     control::Server,
+    grants,
     kernel::{Processes, RunningKernel, tai::Discipline},
+    lock::Lock,
     manifest::{Format, Manifest, Open as When},
     names,
     output::Printer,
@@ -81,6 +83,10 @@ pub struct Plan {
     pub limits: Limits,
     /// Put plugins whose files are built anew in the place of those that run.
     pub watch: bool,
+    /// Ask at the terminal for what is needed and not granted.
+    pub ask: bool,
+    /// What was approved, if nothing else may run.
+    pub lock: Option<Lock>,
 }
 
 /// What ended a run.
@@ -143,7 +149,20 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let scope = if marked { Scope::Marked } else { Scope::System };
     let declared = bundle::declare(&manifest.plugins, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
     let mut built = bundle::compile(declared, kernel, bundle::bits(manifest.start.gate), scope, plan.limits)?;
-    bundle::check_grants(&built)?;
+    if let Some(lock) = &plan.lock {
+        lock.check(&built)?;
+    }
+    if let Err(grants::Refusals(refused)) = bundle::check_grants(&built) {
+        let asked = plan.ask && consent(&refused)?;
+        if !asked {
+            return Err(grants::Refusals(refused).into());
+        }
+        for refused in &refused {
+            for built in built.iter_mut().filter(|built| built.plugin.name == refused.plugin) {
+                built.plugin.grants = refused.wanted();
+            }
+        }
+    }
     bundle::prepare(&mut built)?;
     let children = if follow { Children::Follow } else { Children::Leave };
     let tracker = marked.then(|| scope::tracker(kernel, children)).transpose()?;
@@ -153,6 +172,17 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
         loaded.processes().mark(pid, processes::OWN);
     }
     Ok(Ready { manifest, loaded, built, scope })
+}
+
+/// Asks for all that is refused; one no is enough.
+fn consent(refused: &[grants::Refused]) -> anyhow::Result<bool> {
+    for one in refused {
+        let asked = grants::consent::ask(one, &mut io::stdin().lock(), &mut io::stderr());
+        if !asked.context("can't ask at the terminal")? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl From<&Built> for session::Plugin {
@@ -231,7 +261,16 @@ impl Ready<'_> {
         let command = held::Held::release(stopped, &plan.command, printer);
         let joining = gated.then(|| {
             let (kernel, printer) = (Arc::clone(kernel), Arc::clone(printer));
-            Joining::new(joining::Context { kernel, printer, processes, symbols, notices, scope, limits: plan.limits })
+            Joining::new(joining::Context {
+                kernel,
+                printer,
+                processes,
+                symbols,
+                notices,
+                scope,
+                limits: plan.limits,
+                lock: plan.lock.clone(),
+            })
         });
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
         let joining = joining.transpose()?;

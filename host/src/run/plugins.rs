@@ -143,7 +143,7 @@ pub(super) struct Parts {
 impl Plugin {
     /// Starts a pump for a plugin that will have this number. It waits for [`Plugins::start`].
     pub(super) fn new(built: Built, number: usize, parts: Parts, notices: Notices) -> anyhow::Result<Plugin> {
-        let Built { plugin: spec, worker, compiled } = built;
+        let Built { plugin: spec, worker, compiled, .. } = built;
         let source: Box<dyn Source> = match parts.ring {
             Some(ring) => Box::new(ring),
             None => Box::new(Nothing),

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::{
         contract::{CellKind, Cells, Column, Content, Elements, Field, Kind, TableColumn, TableValues, Unit, Values},
-        worker::protocol::FaultKind,
+        worker::protocol::{FaultKind, Interface},
     };
 
     fn talk(calls: &[CallKind]) -> Conversation {
@@ -251,7 +251,11 @@ mod tests {
             assert_eq!(talk(calls).hear(message).unwrap_err().to_string(), expect);
         };
         let handle = &[CallKind::Handle];
-        check(&[], FromWorker::Return(Returned::Loaded { compiled: None }), "`load` returned, and was not called");
+        check(
+            &[],
+            FromWorker::Return(Returned::Loaded { compiled: None, interface: Interface::default() }),
+            "`load` returned, and was not called",
+        );
         check(handle, FromWorker::Return(Returned::Finished(Ok(()))), "`finish` returned while `handle` was running");
         check(&[], append(0, Cells::U64(vec![]), 0), "it spoke while no call was running");
         check(&[], FromWorker::Print { line: String::new() }, "it spoke while no call was running");

@@ -17,7 +17,7 @@ use super::{
     Cache, Output, check,
     conversation::Violation,
     memory::Memory,
-    protocol::{Bytes, CallKind, Fault, FaultKind, FrameError, Returned, ToWorker},
+    protocol::{Bytes, CallKind, Fault, FaultKind, FrameError, Interface, Returned, ToWorker},
     talk::Talk,
 };
 use crate::{
@@ -136,6 +136,7 @@ pub struct Worker {
     // The thread that loads ends when the process does, so the process goes first.
     pub(super) process: Process,
     phase: Phase,
+    interface: Interface,
     /// Where its batches are written.
     pub(super) memory: Memory,
     pub(super) schema: Schema,
@@ -176,7 +177,7 @@ impl Begun {
 #[derive(Debug)]
 enum Phase {
     /// A thread talks to it until the component is loaded.
-    Loading(JoinHandle<Result<Talk, Cause>>),
+    Loading(JoinHandle<Result<(Talk, Interface), Cause>>),
     Loaded(Box<Talk>),
     /// It failed, and the error was given out.
     Failed,
@@ -241,14 +242,22 @@ impl Worker {
             let compiled = cache.as_ref().and_then(|cache| cache.load(&wasm)).map(Bytes);
             let load = ToWorker::Load { wasm: Bytes(wasm), compiled, limits };
             let loaded = talk.ask(&load, LOADING)?;
-            if let (ToWorker::Load { wasm, .. }, Returned::Loaded { compiled: Some(compiled) }, Some(cache)) =
-                (load, loaded, cache)
-            {
+            let Returned::Loaded { compiled, interface } = loaded else { return Err(wrong_return(&loaded, CallKind::Load)) };
+            if let (ToWorker::Load { wasm, .. }, Some(compiled), Some(cache)) = (load, compiled, cache) {
                 cache.store(&wasm.0, &compiled.0);
             }
-            Ok(talk)
+            Ok((talk, interface))
         })?;
-        Ok(Worker { name, process, phase: Phase::Loading(loading), memory, schema: Schema::default(), timers: Vec::new() })
+        let interface = Interface::default();
+        Ok(Worker {
+            name,
+            process,
+            phase: Phase::Loading(loading),
+            interface,
+            memory,
+            schema: Schema::default(),
+            timers: Vec::new(),
+        })
     }
 
     /// Starts a worker that gets no plugin, and ends it: the layers that its cage lacks on this kernel, for this user.
@@ -272,9 +281,10 @@ impl Worker {
         &self.name
     }
 
-    /// Waits until the component is compiled and instantiated.
-    pub fn loaded(&mut self) -> Result<(), WorkerError> {
-        self.talk().map(drop)
+    /// Waits until the component is compiled and instantiated: what it imports and exports.
+    pub fn loaded(&mut self) -> Result<&Interface, WorkerError> {
+        self.talk()?;
+        Ok(&self.interface)
     }
 
     /// Waits until the component is loaded; the layers that the worker's cage lacks, for want of this kernel or this user. The worker
@@ -323,7 +333,10 @@ impl Worker {
         {
             let panicked = |_| Err(Cause::Host(io::Error::other("the thread that loads it panicked")));
             match loading.join().unwrap_or_else(panicked) {
-                Ok(talk) => self.phase = Phase::Loaded(Box::new(talk)),
+                Ok((talk, interface)) => {
+                    self.phase = Phase::Loaded(Box::new(talk));
+                    self.interface = interface;
+                }
                 Err(cause) => return Err(self.failed(cause)),
             }
         }

@@ -240,6 +240,26 @@ pub enum Response {
     Frames(Vec<Vec<Frame>>),
 }
 
+/// The package of `wit/`.
+pub const PACKAGE: &str = "portcullis:plugin";
+
+/// What a component asks of its host and offers it, by name, as its worker says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// `portcullis:plugin/output@0.1.0`, `wasi:clocks/monotonic-clock@0.2.6`.
+    pub imports: Vec<String>,
+    /// `configure`, `handle`.
+    pub exports: Vec<String>,
+}
+
+impl Interface {
+    /// The version of the contract that the component was made for; `None` if it imports nothing of it.
+    pub fn version(&self) -> Option<&str> {
+        let of_package = |name: &'_ String| name.strip_prefix(PACKAGE).is_some_and(|rest| rest.starts_with('/'));
+        self.imports.iter().find(|name| of_package(name))?.split_once('@').map(|(_, version)| version)
+    }
+}
+
 /// What a call returned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Returned {
@@ -247,6 +267,8 @@ pub enum Returned {
     Loaded {
         /// What it was compiled to, if it was just now.
         compiled: Option<Bytes>,
+        /// What it imports and exports.
+        interface: Interface,
     },
     /// What `configure` returned.
     Configured(Result<Program, String>),

@@ -130,8 +130,9 @@ fn serve(calls: mpsc::Receiver<ToWorker>, discard: &AtomicBool, view: View, spea
             (ToWorker::Load { wasm, compiled, limits }, none) => match starting.take() {
                 Some((view, speaker)) => {
                     Guest::load(&wasm.0, compiled.map(|compiled| compiled.0), limits, view, speaker).map(|(loaded, compiled)| {
+                        let interface = loaded.interface().clone();
                         *none = Some(loaded);
-                        Returned::Loaded { compiled: compiled.map(protocol::Bytes) }
+                        Returned::Loaded { compiled: compiled.map(protocol::Bytes), interface }
                     })
                 }
                 None => Err(out_of_order()),

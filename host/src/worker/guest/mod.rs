@@ -29,7 +29,7 @@ use self::{
 use super::{
     check,
     memory::View,
-    protocol::{CallKind, Fault, FaultKind, MAX_FROM_WORKER},
+    protocol::{CallKind, Fault, FaultKind, Interface, MAX_FROM_WORKER, PACKAGE},
     serve::Speaker,
 };
 use crate::{
@@ -47,7 +47,6 @@ mod bindings {
 }
 
 /// The world that plugins are made for.
-const PACKAGE: &str = "portcullis:plugin";
 const VERSION: &str = "0.1.0";
 
 /// What a plugin exports, as `wit/plugin.wit` has it.
@@ -61,6 +60,7 @@ pub(super) struct Guest {
     store: Store<State>,
     plugin: Plugin,
     limits: Limits,
+    interface: Interface,
     view: View,
     layout: Option<Layout>,
     /// What wasmtime-wasi wants to find on this thread. It has no input and output, so it holds no descriptor.
@@ -86,7 +86,8 @@ impl Guest {
         let is_new = known.is_none();
         let component = known.map_or_else(|| compile(&engine, wasm), Ok)?;
         let linker = linker(&engine).map_err(internal)?;
-        let plugin = link(&engine, &component, &linker)?;
+        let interface = interface(&engine, &component);
+        let plugin = link(&component, &interface, &linker)?;
 
         let deadline = Deadline::watch(engine.clone()).map_err(internal)?;
         let transcript = Transcript::default();
@@ -114,7 +115,12 @@ impl Guest {
             explain(CallKind::Load, INSTANTIATION, &limits, &error, &wrote)
         })?;
         let now = if is_new { compiled::write(&component, MAX_FROM_WORKER / 2) } else { None };
-        Ok((Guest { store, plugin, limits, view, layout: None, _runtime: (entered, runtime) }, now))
+        Ok((Guest { store, plugin, limits, interface, view, layout: None, _runtime: (entered, runtime) }, now))
+    }
+
+    /// What it imports and exports.
+    pub(super) fn interface(&self) -> &Interface {
+        &self.interface
     }
 
     /// The voice of the worker, which the guest holds.
@@ -270,10 +276,17 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// Links a component, or says what it is instead of a plugin.
-fn link(engine: &Engine, component: &Component, linker: &Linker<State>) -> Result<PluginPre<State>, Fault> {
+fn interface(engine: &Engine, component: &Component) -> Interface {
     let ty = component.component_type();
-    let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    Interface {
+        imports: ty.imports(engine).map(|(name, _)| name.to_owned()).collect(),
+        exports: ty.exports(engine).map(|(name, _)| name.to_owned()).collect(),
+    }
+}
+
+/// Links a component, or says what it is instead of a plugin.
+fn link(component: &Component, interface: &Interface, linker: &Linker<State>) -> Result<PluginPre<State>, Fault> {
+    let Interface { imports, exports } = interface;
     // A plugin of another version may have other exports; that it is of another version says more.
     let other = imports.iter().find_map(|import| {
         let (interface, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
@@ -282,8 +295,7 @@ fn link(engine: &Engine, component: &Component, linker: &Linker<State>) -> Resul
     if let Some(version) = other {
         return Err(not_a_plugin(format!("it is made for {PACKAGE}@{version}, and this host offers {PACKAGE}@{VERSION}")));
     }
-    let exports: HashSet<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    if let Some(missing) = EXPORTS.iter().find(|&&name| !exports.contains(name)) {
+    if let Some(missing) = EXPORTS.iter().find(|&&name| exports.iter().all(|export| export != name)) {
         return Err(not_a_plugin(format!("it does not export `{missing}`, so it is not a plugin of {PACKAGE}@{VERSION}")));
     }
     let linked = linker.instantiate_pre(component).map_err(|error| {
