@@ -113,7 +113,13 @@ fn messages() -> Vec<Vec<u8>> {
     let program = Program { probes: vec![probe], timers: vec![1_000_000] };
     // The call that runs, by its place in `worker::CALLS`.
     let all = [
-        (0, FromWorker::Return(Returned::Loaded { compiled: Some(protocol::Bytes(vec![7; 20])) })),
+        (
+            0,
+            FromWorker::Return(Returned::Loaded {
+                compiled: Some(protocol::Bytes(vec![7; 20])),
+                interface: protocol::Interface::default(),
+            }),
+        ),
         (1, FromWorker::Return(Returned::Configured(Ok(program)))),
         (1, FromWorker::Return(Returned::Configured(Err("no".into())))),
         (2, FromWorker::Return(Returned::Prepared(Ok(worker::tables())))),

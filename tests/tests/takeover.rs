@@ -186,7 +186,7 @@ fn system_calls_of_32_bit() {
 fn ends(attack: &str) -> String {
     let mut worker = hostile(attack);
     let pid = worker.pid();
-    let outcome = worker.loaded().and_then(|()| worker.configure("{}")).map(drop);
+    let outcome = worker.loaded().map(drop).and_then(|()| worker.configure("{}")).map(drop);
     assert!(!is_alive(pid), "{attack}");
     outcome.unwrap_err().cause.to_string()
 }

@@ -283,7 +283,10 @@ mod tests {
         let missing = |count| vec![Missing::new(Layer::Seccomp, &"x".repeat(MAX_LINE + 1)); count];
         let mut talk = Conversation::default();
         talk.called(CallKind::Load);
-        assert_eq!(talk.hear(FromWorker::Return(Returned::Loaded { compiled: None })), Err(Violation::Uncaged));
+        assert_eq!(
+            talk.hear(FromWorker::Return(Returned::Loaded { compiled: None, interface: Interface::default() })),
+            Err(Violation::Uncaged)
+        );
         let Ok(Heard::Caged(heard)) = talk.hear(FromWorker::Caged(missing(1))) else { panic!("it is not heard") };
         assert_eq!((heard.len(), heard[0].reason.len()), (1, MAX_LINE));
         assert_eq!(talk.hear(FromWorker::Caged(vec![])), Err(Violation::CagedAgain));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use portcullis::{
     contract::{CellKind, Cells, Level, Program, Table, TableColumn, TableRows, TableValues, Unit},
-    worker::protocol::{CallKind, Fault, FaultKind, FromWorker, MAX_FROM_WORKER, MAX_LINE, Request, Returned, ToWorker},
+    worker::protocol::{
+        CallKind, Fault, FaultKind, FromWorker, Interface, MAX_FROM_WORKER, MAX_LINE, Request, Returned, ToWorker,
+    },
 };
 
 use crate::Host;
@@ -19,7 +21,7 @@ pub(crate) fn tell(mut host: Host, message: String) -> ! {
 /// Goes along until its moment comes.
 pub(crate) fn attack(mut host: Host, attack: &str) -> ! {
     if attack == "uncaged" {
-        host.say(&FromWorker::Return(Returned::Loaded { compiled: None }));
+        host.say(&FromWorker::Return(Returned::Loaded { compiled: None, interface: Interface::default() }));
     }
     host.caged();
     loop {
@@ -30,7 +32,9 @@ pub(crate) fn attack(mut host: Host, attack: &str) -> ! {
         }
         let rows = |rows: usize| TableRows { time: vec![1; rows], columns: Vec::new(), strings: Vec::new() };
         match heard {
-            ToWorker::Load { .. } => host.say(&FromWorker::Return(Returned::Loaded { compiled: None })),
+            ToWorker::Load { .. } => {
+                host.say(&FromWorker::Return(Returned::Loaded { compiled: None, interface: Interface::default() }));
+            }
             ToWorker::Configure { .. } => {
                 host.say(&FromWorker::Return(Returned::Configured(Ok(Program { probes: Vec::new(), timers: Vec::new() }))));
             }
@@ -60,7 +64,7 @@ fn act(host: &mut Host, attack: &str) {
             }
         }
         "load-long" => host.send(&[0xff; 4]),
-        "load-twice" => host.say(&FromWorker::Return(Returned::Loaded { compiled: None })),
+        "load-twice" => host.say(&FromWorker::Return(Returned::Loaded { compiled: None, interface: Interface::default() })),
         "load-caged" => host.say(&FromWorker::Caged(Vec::new())),
         "load-finish" => host.say(&FromWorker::Return(Returned::Finished(Ok(())))),
         "load-exit" => std::process::exit(0),
