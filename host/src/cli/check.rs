@@ -12,7 +12,7 @@ use crate::{
     bundle::Built,
     contract::Level,
     kernel::RunningKernel,
-    output::Printer,
+    output::{Printer, clean},
     run::{self, Plan},
     scope::Limits,
 };
@@ -34,7 +34,8 @@ pub fn check(arguments: &Check) -> anyhow::Result<Exit> {
         "{}: good: {points} attach points, {programs} programs that this kernel's verifier accepts\n",
         plan.manifest.name
     ));
-    io::stdout().write_all(out.as_bytes()).context("can't print")?;
+    // A listing quotes the plugins' texts.
+    io::stdout().write_all(clean::lines(&out).as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
 }
 

@@ -38,7 +38,10 @@ pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     for (built, plugin) in built.iter_mut().zip(&manifest.plugins) {
         built.plugin.grants.clone_from(&plugin.grants);
     }
-    let text = if arguments.json { format!("{:#}\n", to_json(&manifest, &built, &tables)) } else { to_text(&built, &tables) };
+    let text = match arguments.json {
+        true => clean::json(&format!("{:#}\n", to_json(&manifest, &built, &tables))).into_owned(),
+        false => clean::lines(&to_text(&built, &tables)).into_owned(),
+    };
     io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
 }

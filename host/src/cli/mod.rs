@@ -399,7 +399,7 @@ pub fn describe(error: &anyhow::Error) -> String {
 
 fn say(text: &str) {
     // There is nowhere to tell that standard error is closed.
-    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+    let _ = writeln!(io::stderr(), "{}", clean::lines(text.trim_end()));
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use portcullis_ebpf::attach::{self, Listed, glob};
 
 use super::{Exit, Probes, UsageError};
-use crate::kernel::RunningKernel;
+use crate::{kernel::RunningKernel, output::clean};
 
 /// Lists them, each with its arguments.
 pub fn probes(arguments: &Probes) -> anyhow::Result<Exit> {
@@ -28,21 +28,20 @@ pub fn probes(arguments: &Probes) -> anyhow::Result<Exit> {
 
 fn json(found: &[Listed], out: &mut impl Write) -> io::Result<()> {
     for point in found {
-        serde_json::to_writer(&mut *out, point)?;
-        writeln!(out)?;
+        writeln!(out, "{}", clean::json(&serde_json::to_string(point)?))?;
     }
     Ok(())
 }
 
 fn text(found: &[Listed], out: &mut impl Write) -> io::Result<()> {
     for point in found {
-        writeln!(out, "{}", point.point)?;
+        writeln!(out, "{}", clean::line(&point.point))?;
         let prefix = if point.point.starts_with("span:") { "entry.args" } else { "args" };
         for argument in &point.arguments {
-            writeln!(out, "    {prefix}.{}: {}", argument.name, argument.ctype)?;
+            writeln!(out, "    {prefix}.{}: {}", clean::line(&argument.name), clean::line(&argument.ctype))?;
         }
         if let Some(retval) = &point.retval {
-            writeln!(out, "    retval: {retval}")?;
+            writeln!(out, "    retval: {}", clean::line(retval))?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::{
     contract::Level,
     kernel::{Mechanism, RunningKernel},
     manifest::Source,
-    output::Printer,
+    output::{Printer, clean},
     ready::Ready,
     report,
     run::{self, Ending, Plan},
@@ -77,7 +77,7 @@ pub(super) fn follow(
     let kernel = Arc::new(RunningKernel::open()?.with_mechanism(how.mechanism));
     let ready = run::load(plan, &kernel, &printer)?;
     if let Some(text) = look(&ready) {
-        io::stdout().write_all(text.as_bytes()).context("can't print")?;
+        io::stdout().write_all(clean::lines(&text).as_bytes()).context("can't print")?;
         return Ok(Exit::Ok);
     }
     if how.dry_run {

@@ -20,11 +20,11 @@ pub fn status(arguments: &Status) -> anyhow::Result<Exit> {
         runs.retain(|status| status.name == *run || status.pid.to_string() == *run);
     }
     let text = match (arguments.json, runs.as_slice()) {
-        (true, runs) => format!("{:#}\n", serde_json::to_value(runs)?),
+        (true, runs) => clean::json(&format!("{:#}\n", serde_json::to_value(runs)?)).into_owned(),
         (false, []) => "no run goes on\n".to_owned(),
-        (false, runs) => runs.iter().map(say).collect::<Vec<_>>().join("\n"),
+        (false, runs) => clean::lines(&runs.iter().map(say).collect::<Vec<_>>().join("\n")).into_owned(),
     };
-    io::stdout().write_all(clean::lines(&text).as_bytes()).context("can't print")?;
+    io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
 }
 

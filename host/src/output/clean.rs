@@ -25,6 +25,25 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     replace(text, |c| is_hidden(c) && c != '\n' && c != '\t')
 }
 
+/// `text`, which is JSON, with what is hidden as JSON's own escapes, so that the values stay. Line ends between values stay, too.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let hidden = |c| is_hidden(c) && c != '\n';
+    let Some(first) = text.find(hidden) else { return Cow::Borrowed(text) };
+    let mut clean = String::with_capacity(text.len() + 16);
+    clean.push_str(&text[..first]);
+    for c in text[first..].chars() {
+        if hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
+                let _ = write!(clean, "\\u{unit:04x}");
+            }
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
 fn replace(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     let Some(first) = text.find(&hidden) else { return Cow::Borrowed(text) };
     let mut clean = String::with_capacity(text.len() + 16);
@@ -49,6 +68,16 @@ fn escape(to: &mut String, c: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// JSON stays JSON of the same value.
+    #[test]
+    fn json_stays_json() {
+        let value = serde_json::json!({"a\u{202e}b": ["\u{9b}2J\x1b\x7f\n\u{e0041}", 1], "plain": null});
+        let text = format!("{value:#}\n");
+        let clean = json(&text);
+        assert!(!clean.contains(|c| is_hidden(c) && c != '\n'), "{clean}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&clean).ok(), Some(value));
+    }
 
     /// What a terminal would obey is shown by number; all else stays as it is.
     #[test]

@@ -94,9 +94,9 @@ impl Printer {
         lock(&self.metrics).remove(plugin).into_iter().flatten().collect()
     }
 
-    /// Shows a message of the host on standard error: the end of a run in words, an error.
+    /// Shows a message of the host on standard error: the end of a run in words, an error. It may quote what others wrote.
     pub fn message(&self, text: &str) {
-        let _ = lock(&self.err).write_all(format!("{}\n", text.trim_end()).as_bytes());
+        let _ = lock(&self.err).write_all(format!("{}\n", clean::lines(text.trim_end())).as_bytes());
     }
 }
 

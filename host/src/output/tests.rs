@@ -277,3 +277,92 @@ fn json_costs() {
     }
     println!("{:.0} ns a row", start.elapsed().as_nanos() as f64 / (rounds * n) as f64);
 }
+
+/// Text of what terminals obey, of what JSON and tables are made of, and of any other character, from a seed.
+fn nasty(seed: &mut u64) -> String {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) as u32
+    };
+    let pieces = [
+        "\x1b[2J",
+        "\x1b]0;x\x07",
+        "\r",
+        "\n",
+        "\t",
+        "\0",
+        "\u{9b}31m",
+        "\u{202e}",
+        "\u{2066}",
+        "\u{feff}",
+        "\u{e0041}",
+        "\"",
+        "\\",
+        "\x7f",
+        "é",
+        "漢",
+    ];
+    let length = next() % 12;
+    let piece = |number: u32| match number % 3 {
+        0 => char::from_u32(number / 3 % 0x11_0000).unwrap_or('x').to_string(),
+        1 => char::from((number / 3 % 0x80) as u8).to_string(),
+        _ => pieces[number as usize / 3 % pieces.len()].to_owned(),
+    };
+    (0..length).map(|_| piece(next())).collect()
+}
+
+/// Whatever plugins, traced processes and files are called or say: by no way does a terminal get what it would obey, and JSON stays
+/// JSON of the same values.
+#[test]
+fn nothing_hidden_reaches_the_terminal() {
+    use crate::report::{Command, Missing, Plugin, Report, State, Stream};
+    let mut seed = 1;
+    let shown = |text: &str| text.chars().find(|&c| clean::is_hidden(c) && c != '\n' && c != '\t');
+    for _ in 0..2000 {
+        let mut text = || nasty(&mut seed);
+        let strings = [text(), text()];
+        let some = rows(&[1, 2], vec![(Cells::Text(vec![0, 1]), &[])], &[&strings[0], &strings[1]]);
+        // Names are checked long before; here nothing relies on it.
+        let (name, column, table_name) = (text(), text(), text());
+        let all = table(&table_name, &[(&column, CellKind::Text, Unit::None)]);
+        for format in [Format::Json, Format::Table] {
+            let (printer, out, err) = printer(format, 2);
+            printer.rows(&name, &all, &some).unwrap();
+            if format == Format::Json {
+                for (line, value) in out.text().lines().zip(&strings) {
+                    let row: serde_json::Value = serde_json::from_str(line).unwrap();
+                    // A column of a name that every row has is refused where tables are declared.
+                    assert!(["plugin", "table", "time"].contains(&column.as_str()) || row[&column] == **value, "{line}");
+                }
+            }
+            printer.line("p", &text()).unwrap();
+            printer.log("p", Level::Error, &text());
+            printer.message(&text());
+            for text in [out.text(), err.text()] {
+                assert_eq!(shown(&text), None, "{text:?}");
+            }
+        }
+        let report = Report {
+            command: Some(Command { argv: vec![text()], status: Some("exited with 0".into()) }),
+            plugins: vec![Plugin {
+                name: text(),
+                state: State::Failed(text()),
+                streams: vec![Stream { name: text(), ..Stream::default() }],
+                missing: vec![Missing { probe: text(), reason: text() }],
+                metrics: vec![(text(), 1.0)],
+                ..Plugin::default()
+            }],
+            ..Report::default()
+        };
+        let (printer, _, err) = printer(Format::Table, 1);
+        printer.message(&report.to_text());
+        printer.message(&report.to_brief_text());
+        assert_eq!(shown(&err.text()), None);
+        let json = format!("{:#}", report.to_json());
+        let json = clean::json(&json);
+        assert_eq!(shown(&json), None);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), report.to_json());
+        let error = anyhow::anyhow!(text()).context(text());
+        assert_eq!(shown(&crate::cli::describe(&error)), None);
+    }
+}
