@@ -248,6 +248,14 @@ impl Unit {
                 };
                 Diagnostic { help: Some(help.to_owned()), ..body_error(&specs[probe], e.to_string()) }
             })?;
+            let (count, most) = (code.assembled.insns.len(), options.max_instructions);
+            if count > most {
+                let probe = group.functions().next().map_or(0, |f| f.probe);
+                let message =
+                    format!("a program of this probe and those beside it has {count} instructions, and {most} are allowed");
+                let help = "make it do less, attach it to fewer places, or raise `limits.instructions`".to_owned();
+                return Err(Diagnostic { help: Some(help), ..body_error(&specs[probe], message) });
+            }
             let mut probes: Vec<usize> = group.functions().map(|f| f.probe).collect();
             probes.sort_unstable();
             probes.dedup();

@@ -97,6 +97,8 @@ pub struct Options {
     pub max_targets: usize,
     /// How much memory of the kernel the maps that its probes name may take, in bytes.
     pub max_map_bytes: u64,
+    /// How many instructions each program may have.
+    pub max_instructions: usize,
     /// Leaves one counter out of every program. For the tests that prove that each counter is needed.
     #[doc(hidden)]
     pub without_counter: Option<Counter>,
@@ -122,6 +124,7 @@ impl Default for Options {
             spans: 16_384,
             max_targets: 1000,
             max_map_bytes: 256 << 20,
+            max_instructions: 1_000_000,
             without_counter: None,
             without_stream_counter: None,
             without_counters: false,

@@ -153,6 +153,7 @@ pub fn compile(
             wake_at: plugin.limits.ring / 8,
             max_targets: plugin.limits.attach_points as usize,
             max_map_bytes: plugin.grants.maps.map_or(plugin.limits.maps, |granted| granted.min(plugin.limits.maps)),
+            max_instructions: plugin.limits.instructions as usize,
             ..Options::default()
         };
         match portcullis_ebpf::compile(&specs, kernel, &options) {

@@ -401,10 +401,34 @@ pub struct Limits {
     pub maps: u64,
     /// How many attach points each of its probes may have.
     pub attach_points: u32,
+    /// How many probes it may have.
+    pub probes: u32,
+    /// How many instructions each of its programs may have.
+    pub instructions: u32,
+    /// Rows, and lines of text, that are shown of it in a second.
+    pub output_rows: u64,
+    /// Bytes of them.
+    pub output_bytes: u64,
+    /// Messages of its log in a second.
+    pub log_messages: u64,
+    /// How long the host may take in all for what it is asked in one call, ns.
+    pub host_calls: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory: 64 << 20, call: 1_000_000_000, ring: 8 << 20, maps: 256 << 20, attach_points: 1000 }
+        Limits {
+            memory: 64 << 20,
+            call: 1_000_000_000,
+            ring: 8 << 20,
+            maps: 256 << 20,
+            attach_points: 1000,
+            probes: 1024,
+            instructions: 1_000_000,
+            output_rows: 1_000_000,
+            output_bytes: 256 << 20,
+            log_messages: 1000,
+            host_calls: 60_000_000_000,
+        }
     }
 }

@@ -96,6 +96,8 @@ fn manifest(arguments: &Trace, program: &Program) -> anyhow::Result<Manifest> {
     manifest.name = "trace".into();
     for plugin in &mut manifest.plugins {
         plugin.shipped = component;
+        // Who wrote the program wants to see what it prints.
+        (plugin.limits.output_rows, plugin.limits.output_bytes) = (u64::MAX, u64::MAX);
         plugin.limits.attach_points = arguments.attach_points.unwrap_or(plugin.limits.attach_points);
     }
     Ok(manifest)

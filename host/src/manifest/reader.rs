@@ -38,6 +38,16 @@ const MAX_RING: u64 = 1 << 30;
 /// The most attach points that a probe can be allowed: each is a place of the kernel's or a program's code that is rewritten.
 const MAX_ATTACH_POINTS: u32 = 100_000;
 
+/// How many probes a plugin may have at the most.
+const MAX_PROBES: u64 = crate::worker::check::MAX_PROBES as u64;
+
+/// How many instructions a program may have at the most: as many as the kernel's verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`,
+/// include/linux/bpf.h).
+const MAX_INSTRUCTIONS: u64 = 1_000_000;
+
+/// The most rows or messages that a limit may allow in a second: more than can be.
+const MAX_A_SECOND: u64 = 1_000_000_000;
+
 /// The longest time to settle: what is longer is meant as something else.
 const MAX_SETTLE: Duration = Duration::from_secs(60);
 
@@ -392,7 +402,20 @@ impl Reader {
     }
 
     fn limits(&mut self, section: &Section<'_, '_>) -> Limits {
-        self.keys(section, &["memory", "call", "ring", "maps", "attach-points"]);
+        let known = [
+            "memory",
+            "call",
+            "ring",
+            "maps",
+            "attach-points",
+            "probes",
+            "instructions",
+            "output-rows",
+            "output-bytes",
+            "log-messages",
+            "host-calls",
+        ];
+        self.keys(section, &known);
         let mut limits = Limits::default();
         if let Some((memory, span)) = self.size(section, "memory") {
             if !(MIN_MEMORY..=MAX_MEMORY).contains(&memory) {
@@ -432,7 +455,40 @@ impl Reader {
                 _ => self.problem(span, format!("`plugin.limits.attach-points` must be between 1 and {MAX_ATTACH_POINTS}"), None),
             }
         }
+        if let Some(probes) = self.bounded(section, "probes", MAX_PROBES) {
+            limits.probes = probes as u32;
+        }
+        if let Some(instructions) = self.bounded(section, "instructions", MAX_INSTRUCTIONS) {
+            limits.instructions = instructions as u32;
+        }
+        if let Some(rows) = self.bounded(section, "output-rows", MAX_A_SECOND) {
+            limits.output_rows = rows;
+        }
+        if let Some((bytes, _)) = self.size(section, "output-bytes") {
+            limits.output_bytes = bytes;
+        }
+        if let Some(messages) = self.bounded(section, "log-messages", MAX_A_SECOND) {
+            limits.log_messages = messages;
+        }
+        if let Some((text, span)) = self.string(section, "host-calls")
+            && let Some(time) = self.quantity(section, "host-calls", text, span.clone(), quantity::duration)
+        {
+            match time <= MAX_CALL {
+                true => limits.host_calls = time.as_nanos() as u64,
+                false => self.problem(span, "`plugin.limits.host-calls` must be at most 10m", None),
+            }
+        }
         limits
+    }
+
+    /// A number between 1 and `most`.
+    fn bounded(&mut self, section: &Section<'_, '_>, key: &str, most: u64) -> Option<u64> {
+        let (number, span) = self.number(section, key)?;
+        let number = u64::try_from(number).ok().filter(|number| (1..=most).contains(number));
+        if number.is_none() {
+            self.problem(span, format!("`{}` must be between 1 and {most}", section.path(key)), None);
+        }
+        number
     }
 
     // ---- Keys and values ----

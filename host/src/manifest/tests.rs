@@ -54,6 +54,12 @@ ring = "1MiB"
 maps = "16MiB"
 attach-points = 5000
 [[plugin]]
+probes = 20
+instructions = 5000
+output-rows = 100
+output-bytes = "1MiB"
+log-messages = 10
+host-calls = "5s"
 name = "second"
 source = "/abs/second.wasm"
 "#;
@@ -98,7 +104,19 @@ fn a_whole_manifest() {
                         scope: Granted { uid: Some("1000".into()), cgroup: Some("a.service".into()), pid: None },
                         by: GrantedBy::Manifest
                     },
-                    limits: Limits { memory: 32 << 20, call: 100_000_000, ring: 1 << 20, maps: 16 << 20, attach_points: 5000 },
+                    limits: Limits {
+                        memory: 32 << 20,
+                        call: 100_000_000,
+                        ring: 1 << 20,
+                        maps: 16 << 20,
+                        attach_points: 5000,
+                        probes: 20,
+                        instructions: 5000,
+                        output_rows: 100,
+                        output_bytes: 1 << 20,
+                        log_messages: 10,
+                        host_calls: 5_000_000_000,
+                    },
                     essential: true,
                 },
                 Plugin {

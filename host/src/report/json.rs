@@ -77,6 +77,7 @@ fn plugin(plugin: &Plugin) -> Value {
         "emitted": plugin.emitted(),
         "delivered": plugin.delivered,
         "undelivered": plugin.undelivered,
+        "dropped": {"rows": plugin.dropped.rows, "lines": plugin.dropped.lines, "messages": plugin.dropped.messages},
         "kernel_misses": plugin.kernel_misses,
         "probes": plugin.probes.iter().map(probe).collect::<Vec<_>>(),
         "streams": plugin.streams.iter().map(|stream| json!({

@@ -24,6 +24,8 @@ use crate::{
     contract::{Interval, ProbeCounts, StreamCounts},
     kernel::tai::Discipline,
     manifest::Moment,
+    output::clean,
+    worker::Dropped,
 };
 
 /// A whole run.
@@ -124,6 +126,8 @@ pub struct Plugin {
     pub delivered: u64,
     /// Events written and not handed over.
     pub undelivered: u64,
+    /// What it said and was not shown, since it was over its limits.
+    pub dropped: Dropped,
     /// Its probes, in the order in which it declared them.
     pub probes: Vec<Probe>,
     /// Its streams, by number.
@@ -230,7 +234,8 @@ pub struct WriteError {
 /// file (`/dev/stderr`, a pipe) is written to directly.
 pub fn write(report: &Report, path: &Path) -> Result<(), WriteError> {
     let text = format!("{:#}\n", report.to_json());
-    replace(path, text.as_bytes()).map_err(|error| WriteError { path: path.into(), error })
+    // It may be standard error, and a person may look at a file.
+    replace(path, clean::json(&text).as_bytes()).map_err(|error| WriteError { path: path.into(), error })
 }
 
 /// Whether [`write()`] could write to `path`, found out before the run and not at its end. What is there stays as it is.

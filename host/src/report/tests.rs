@@ -59,6 +59,7 @@ fn report() -> Report {
                 drained: Some(4_009_000_000),
                 delivered: 1_000,
                 undelivered: 60,
+                dropped: Dropped { rows: 3, lines: 0, messages: 7 },
                 probes: vec![probe(span, "span:syscall:openat"), probe(point, "tracepoint:syscalls:sys_enter_read")],
                 streams: vec![stream("slow", 67, 60, 7), stream("reads", 1_000, 1_000, 0)],
                 kernel_misses: 9,
@@ -186,7 +187,8 @@ fn json() {
         "command": {"argv": ["cat", "/etc/passwd"], "status": "exited with 0"},
         "plugins": [
             {
-                "name": "opens", "state": "ok", "windows": [], "attach": null, "left": null, "took_over": null, "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60, "kernel_misses": 9,
+                "name": "opens", "state": "ok", "windows": [], "attach": null, "left": null, "took_over": null, "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60,
+                "dropped": {"rows": 3, "lines": 0, "messages": 7}, "kernel_misses": 9,
                 "probes": [
                     {
                         "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "hits_before": 7, "unpaired": 3, "filtered": 40,
@@ -212,7 +214,7 @@ fn json() {
             },
             {
                 "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "windows": [], "attach": null, "left": null, "took_over": null, "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
-                "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
+                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
             },
         ],
         "violations": [],

@@ -235,6 +235,9 @@ fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt
         ("reads of memory that was not there", sum(|c| c.read_fault)),
         ("texts cut short", sum(|c| c.truncated)),
         ("map elements without room", sum(|c| c.map_full)),
+        ("rows that its limits kept from being shown", plugin.dropped.rows),
+        ("lines that its limits kept from being shown", plugin.dropped.lines),
+        ("messages that its limits kept from the log", plugin.dropped.messages),
     ] {
         if value > 0 {
             writeln!(text, "  {what}: {}", count(value))?;

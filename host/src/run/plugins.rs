@@ -23,7 +23,7 @@ use crate::{
     report::{self, State},
     session::{Account, Closed, Open},
     worker::{
-        Answers, Command, Drained, Event, Pump, Source,
+        Answers, Command, Drained, Dropped, Event, Pump, Source,
         pump::{self, Inbox, Notice, Notices},
     },
 };
@@ -57,6 +57,8 @@ pub(super) struct Plugin {
     started: bool,
     /// What it waits for before it starts, or got.
     inherits: Inherits,
+    /// What was not shown of what it said.
+    pub(super) dropped: Dropped,
     /// The gate is closed for it, for good, and it is on its way out.
     pub(super) leaving: Option<Leaving>,
     /// The last call was made.
@@ -161,6 +163,7 @@ impl Plugin {
             inherits: Inherits::Known(None),
             leaving: None,
             said_farewell: false,
+            dropped: Dropped::default(),
             finished: false,
             metrics: None,
             left: None,
@@ -348,6 +351,7 @@ impl Plugins {
         }
         if finished {
             self.enter(number, session);
+            Event::Dropped(dropped) => plugin.dropped = dropped,
         }
     }
 

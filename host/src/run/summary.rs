@@ -66,6 +66,7 @@ pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> r
         drained: drained.filter(|d| d.undelivered == 0).map(|d| d.at),
         delivered: drained.map_or(0, |d| d.delivered),
         undelivered: drained.map_or(0, |d| d.undelivered),
+        dropped: plugin.dropped,
         probes: probes.collect(),
         streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts: *counts }).collect(),
         kernel_misses: account.misses,

@@ -28,9 +28,9 @@ pub const MAX_NAME: usize = 64;
 /// Bytes of an attach point, a predicate or a body.
 pub const MAX_TEXT: usize = 64 << 10;
 
-/// Checks what `configure` returned. The texts themselves are the compiler's to judge.
-pub fn program(program: &Program) -> Result<(), String> {
-    limit("probes", program.probes.len(), MAX_PROBES)?;
+/// Checks what `configure` returned, where `probes` are allowed. The texts themselves are the compiler's to judge.
+pub fn program(program: &Program, probes: u32) -> Result<(), String> {
+    limit("probes", program.probes.len(), MAX_PROBES.min(probes as usize))?;
     limit("timers", program.timers.len(), MAX_TIMERS)?;
     let mut names = HashSet::new();
     for probe in &program.probes {
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn programs() {
         let check = |probes: Vec<Probe>, timers: Vec<u64>, expect: Result<(), &str>| {
-            assert_eq!(program(&Program { probes, timers }), expect.map_err(String::from));
+            assert_eq!(program(&Program { probes, timers }, u32::MAX), expect.map_err(String::from));
         };
         check(vec![], vec![], Ok(()));
         check(vec![probe("a"), probe("_b-1")], vec![1_000_000], Ok(()));

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod process;
 pub mod protocol;
 pub mod pump;
+mod quota;
 #[cfg(feature = "guest")]
 pub mod serve;
 mod talk;
@@ -33,6 +34,7 @@ pub use answer::{Answers, Maps, NoMaps};
 pub use cache::Cache;
 pub use process::{Cause, Options, Worker, WorkerError};
 pub use pump::{Command, Drained, Event, Notice, Pump, Source};
+pub use quota::Dropped;
 #[cfg(feature = "guest")]
 pub use serve::main;
 

@@ -300,7 +300,8 @@ impl Worker {
             Returned::Configured(program) => program.map_err(|message| self.failed(Cause::Returned { call, message }))?,
             other => return Err(self.failed(wrong_return(&other, call))),
         };
-        check::program(&program).map_err(|reason| self.failed(Cause::Unusable { call, reason }))?;
+        let probes = self.talk()?.limits().probes;
+        check::program(&program, probes).map_err(|reason| self.failed(Cause::Unusable { call, reason }))?;
         self.timers.clone_from(&program.timers);
         Ok(program)
     }

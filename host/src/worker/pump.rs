@@ -27,6 +27,7 @@ use super::{
     memory::Memory,
     process::{Cause, Process, Worker, WorkerError},
     protocol::{CallKind, Request, Returned, ToWorker},
+    quota::Dropped,
     talk::{Said, Talk},
 };
 use crate::{
@@ -43,10 +44,6 @@ const LOOK_AT_STACKS: Duration = Duration::from_millis(50);
 
 /// Records that are given up between two looks at commands.
 const GIVE_UP: usize = 65_536;
-
-/// How much longer than its limit a call may take in all, since the host answers its requests: a plugin that asks for ever is
-/// stopped.
-const EXCUSED: Duration = Duration::from_secs(60);
 
 /// Where events come from: a ring.
 pub trait Source: Send {
@@ -154,6 +151,8 @@ pub enum Event {
     Drained(Drained),
     /// What `hand-over` returned.
     HandedOver(Option<Vec<u8>>),
+    /// Some of what the plugin said was not shown, since it was over its limits. Told before the end.
+    Dropped(Dropped),
     /// The pump has ended, and its worker is gone: the last event of every pump.
     Finished,
 }
@@ -365,12 +364,21 @@ impl State {
             self.check_deadlines();
             self.check_drained();
         }
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            self.tell_dropped(&live);
+        }
         self.tell(Event::Finished);
     }
 
     fn tell(&self, event: Event) {
         self.notices.send(Notice { plugin: self.plugin, event });
+    }
+
+    fn tell_dropped(&self, live: &Live) {
+        let dropped = live.talk.dropped();
+        if !dropped.is_empty() {
+            self.tell(Event::Dropped(dropped));
+        }
     }
 
     /// Waits until there is something to do.
@@ -525,7 +533,9 @@ impl State {
         let response = self.answers.answer(request);
         let Some(live) = &mut self.live else { return };
         let sent = live.talk.send(&ToWorker::Answer(response));
-        let took = start.elapsed().min(EXCUSED.saturating_sub(live.excused));
+        // A plugin that asks for ever is stopped.
+        let most = Duration::from_nanos(live.talk.limits().host_calls);
+        let took = start.elapsed().min(most.saturating_sub(live.excused));
         live.excused += took;
         if let Some(due) = &mut live.due {
             *due += took;
@@ -598,6 +608,7 @@ impl State {
     fn fail(&mut self, cause: Cause) {
         let Some(mut live) = self.live.take() else { return };
         let error = live.process.fail(&self.name, cause);
+        self.tell_dropped(&live);
         drop(live);
         let batches = self.handed.drain(..).map(|handed| if let Handed::Batch { rows, .. } = handed { rows } else { 0 });
         self.undelivered += batches.sum::<u64>();

@@ -11,8 +11,13 @@ use super::{
     link::Link,
     process::{Cause, Options, SLACK},
     protocol::{CallKind, Request, Returned, ToWorker},
+    quota::{Dropped, Quota},
 };
-use crate::{cage::Missing, contract::Level};
+use crate::{
+    cage::Missing,
+    contract::{Level, Limits},
+    output::units,
+};
 
 /// An output that takes longer than this for one message is waiting for somebody.
 const OUTPUT_WAITS: Duration = Duration::from_millis(10);
@@ -34,6 +39,8 @@ pub(super) struct Talk {
     options: Options,
     /// What its cage lacks, once it is locked in.
     pub(super) missing: Option<Vec<Missing>>,
+    /// What may still be shown of it.
+    quota: Quota,
     /// The plugin asked to end the run, and nobody was told yet.
     pub(super) stop: Option<String>,
     stop_asked: bool,
@@ -49,6 +56,7 @@ impl Talk {
         Ok(Talk {
             link: Link::new(socket)?,
             conversation: Conversation::default(),
+            quota: Quota::new(&options.limits, Instant::now()),
             options,
             missing: None,
             stop: None,
@@ -62,6 +70,16 @@ impl Talk {
     /// How long the host waits for a call to return.
     pub(super) fn limit(&self) -> Duration {
         Duration::from_nanos(self.options.limits.call).saturating_add(SLACK)
+    }
+
+    /// What the plugin may use.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    /// What was dropped of what it said.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.quota.dropped
     }
 
     /// Sends a message; if it is a call, its return will come.
@@ -105,8 +123,22 @@ impl Talk {
         self.options.output.log(&self.options.name, level, message);
     }
 
-    /// Shows what the plugin said. Nothing more is shown once showing has failed.
-    fn show(&mut self, heard: Heard) {
+    /// Shows what the plugin said, as far as its limits go. Nothing more is shown once showing has failed.
+    fn show(&mut self, mut heard: Heard) {
+        let (now, before) = (Instant::now(), self.quota.dropped);
+        let may = match &mut heard {
+            Heard::Rows(_, rows) => {
+                self.quota.rows(rows, now);
+                !rows.time.is_empty()
+            }
+            Heard::Line(line) => self.quota.line(line, now),
+            Heard::Log(..) => self.quota.message(now),
+            _ => true,
+        };
+        self.warn_of_dropped(before);
+        if !may {
+            return;
+        }
         let (output, plugin) = (&self.options.output, &self.options.name);
         let shown = match heard {
             _ if self.output_failed => Ok(()),
@@ -145,6 +177,24 @@ impl Talk {
             }
         }
         Ok(self.missing.get_or_insert_default())
+    }
+
+    /// Says of each limit once that something was dropped.
+    fn warn_of_dropped(&self, before: Dropped) {
+        let (now, limits) = (self.quota.dropped, self.limits());
+        let first = |now: u64, before: u64| before == 0 && now > 0;
+        let more = "what is more is dropped, and counted in the report";
+        if first(now.rows + now.lines, before.rows + before.lines) {
+            let (rows, bytes) = (units::count(limits.output_rows), units::bytes(limits.output_bytes));
+            let message = format!(
+                "it may show {rows} rows and lines and {bytes} a second; {more} (`limits.output-rows`, `limits.output-bytes`)"
+            );
+            self.log(Level::Warn, &message);
+        }
+        if first(now.messages, before.messages) {
+            let messages = units::count(limits.log_messages);
+            self.log(Level::Warn, &format!("it may log {messages} messages a second; {more} (`limits.log-messages`)"));
+        }
     }
 
     /// Makes a call and waits for its return.
