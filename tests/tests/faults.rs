@@ -205,6 +205,72 @@ fn worker_stalled() {
     let workers = run.workers();
     signal(run.worker("bad"), Signal::STOP);
     let outcome = run.finish();
+/// A plugin of which `restart` is said is there again after it has failed, with a fresh instance that starts at a store of its own; each
+/// instance is in the report, its neighbour does not notice, and the exit code still tells.
+#[test]
+fn restarted() {
+    let Some(_lock) = lock() else { return };
+    let bad = faulty("bad", "announce = true", "call = \"200ms\"")
+        .replace("[[plugin]]\n", "[[plugin]]\nrestart = { times = 2, backoff = \"20ms\" }\n");
+    let bundle = Bundle::new(&manifest(&[bad, faulty("good", "announce = true", "")]));
+    let run = flowing(&bundle, ENDLESS);
+    let mut workers = run.workers();
+    for left in ["1", "0"] {
+        signal(run.worker("bad"), Signal::KILL);
+        run.wait_for(&format!("portcullis: plugin \"bad\" was started again; {left} more times are allowed\n"));
+        let flow = 1 + run.said().matches("was started again").count();
+        until("its events", || (run.said().matches("bad: events flow\n").count() >= flow).then_some(()));
+        workers.extend(run.workers());
+    }
+    run.signal(Signal::INT);
+    let outcome = run.finish();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    outcome.assert_equations();
+    let report = outcome.report.as_ref().unwrap();
+    let instances: Vec<_> = report["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["name"] == "bad").collect();
+    let cause = "failed: its worker process ended unexpectedly (killed by signal 9)";
+    assert_eq!(instances.iter().map(|plugin| plugin["state"].as_str().unwrap()).collect::<Vec<_>>(), [cause, cause, "ok"]);
+    let window = |plugin: &serde_json::Value, edge: &str| plugin["windows"][0][edge][0].as_u64().unwrap();
+    for pair in instances.windows(2) {
+        assert!(window(pair[0], "close") < window(pair[1], "open"), "{}", outcome.stderr);
+    }
+    // The last began anew, and was handed all that it recorded.
+    assert_eq!(instances[2]["metrics"]["handled"].as_f64(), instances[2]["delivered"].as_f64());
+    assert_eq!(instances[2]["emitted"], instances[2]["delivered"]);
+    let good = outcome.plugin("good");
+    assert_eq!(good["state"], "ok");
+    assert_eq!(good["emitted"], good["delivered"]);
+    assert_eq!(outcome.probe("good", "calls")["hits"], good["emitted"]);
+    assert_gone(&workers);
+    assert_no_programs();
+}
+
+/// It is given up after so many times, and then all is as with a plugin that has failed; one that fails before it starts counts as well.
+#[test]
+fn given_up() {
+    let Some(_lock) = lock() else { return };
+    let again = |plugin: String, times: u32| {
+        plugin.replace("[[plugin]]\n", &format!("[[plugin]]\nrestart = {{ times = {times}, backoff = \"5ms\" }}\n"))
+    };
+    let bad = again(faulty("bad", "how = \"panic\"", ""), 2);
+    let bundle = Bundle::new(&manifest(&[bad, faulty("good", "", "")]));
+    let calls = 4_000_000;
+    let run = Watched::start(&bundle, &["--", workload().to_str().unwrap(), "getppid", &calls.to_string()]);
+    let outcome = run.finish();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    assert_neighbour(&outcome, "good", calls);
+    assert_eq!(outcome.stderr.matches("plugin bad: FAILED").count(), 3, "{}", outcome.stderr);
+
+    // Nobody is left when the last try has failed, and that ends the run.
+    let bundle = Bundle::new(&manifest(&[again(faulty("bad", "at = \"start\", how = \"panic\"", ""), 1)]));
+    let run = Watched::start(&bundle, &["--", workload().to_str().unwrap(), "getppid", &ENDLESS.to_string()]);
+    let outcome = run.finish();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("\nThe run ended: no plugin was left.\n"), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("plugin bad: FAILED").count(), 2, "{}", outcome.stderr);
+    assert_no_programs();
+}
+
     // It stood still in one of its calls.
     let cause = |call: &str| {
         format!("portcullis: error: plugin \"bad\": its worker did not answer `{call}` within 2.2s and was killed\n")

@@ -344,6 +344,10 @@ impl Run {
             let what = "the bundle's `start.open` says when the gate opens, and without a gate nothing does";
             return Err(UsageError(what.into()).into());
         }
+        if !manifest.start.gate && manifest.plugins.iter().any(|plugin| plugin.restart.is_some()) {
+            let what = "a plugin of the bundle has `restart`, which takes a gate: it begins again by a store to it";
+            return Err(UsageError(what.into()).into());
+        }
         if !manifest.start.gate && self.watch {
             return Err(UsageError("--watch takes a gate: a new version takes over by a store to it".into()).into());
         }

@@ -142,8 +142,31 @@ pub struct Plugin {
     pub grants: Grants,
     /// What it may use.
     pub limits: Limits,
-    /// The run ends when this plugin fails.
+    /// The run ends when this plugin fails, and is not started again.
     pub essential: bool,
+    /// Whether it is started again when it has failed.
+    pub restart: Option<Restart>,
+}
+
+/// How a plugin that has failed is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// How often, at least once.
+    pub times: u32,
+    /// How long after the failure; twice as long after each further one.
+    pub backoff: Duration,
+}
+
+/// The longest time after which a plugin is started again.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+
+impl Plugin {
+    /// What is started when this has failed, and how long after: the same plugin with one try less.
+    pub fn again(&self) -> Option<(Duration, Plugin)> {
+        let Restart { times, backoff } = self.restart?;
+        let next = Restart { times: times.checked_sub(1)?, backoff: backoff.saturating_mul(2).min(MAX_BACKOFF) };
+        Some((backoff, Plugin { restart: (next.times > 0).then_some(next), ..self.clone() }))
+    }
 }
 
 impl Manifest {
@@ -175,6 +198,7 @@ impl Manifest {
                 grants,
                 limits: Limits::default(),
                 essential: false,
+                restart: None,
             }],
         }
     }

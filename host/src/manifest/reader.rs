@@ -13,8 +13,8 @@ use toml::{
 };
 
 use super::{
-    Format, MAX_NAME, MAX_PLUGINS, Manifest, Moment, Open, Plugin, Problem, SCHEMA, Source, Start, Stop, is_name_char,
-    name_of_file, quantity,
+    Format, MAX_BACKOFF, MAX_NAME, MAX_PLUGINS, Manifest, Moment, Open, Plugin, Problem, Restart, SCHEMA, Source, Start, Stop,
+    is_name_char, name_of_file, quantity,
 };
 use crate::{
     contract::Limits,
@@ -37,6 +37,12 @@ const MAX_RING: u64 = 1 << 30;
 
 /// The most attach points that a probe can be allowed: each is a place of the kernel's or a program's code that is rewritten.
 const MAX_ATTACH_POINTS: u32 = 100_000;
+
+/// How often a plugin may be started again.
+const MAX_RESTARTS: u64 = 1000;
+
+/// How long after its failure a plugin is started again, where the manifest does not say.
+const DEFAULT_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How many probes a plugin may have at the most.
 const MAX_PROBES: u64 = crate::worker::check::MAX_PROBES as u64;
@@ -130,6 +136,10 @@ impl Reader {
         let stop = self.table(top, "stop").map(|section| self.stop(&section)).unwrap_or_default();
         let format = self.table(top, "output").map_or(Format::Table, |section| self.output(&section));
         let plugins = self.plugins(top, path);
+        if !start.gate && plugins.iter().any(|plugin| plugin.restart.is_some()) {
+            let help = "a plugin that is started again begins by a store to the gate";
+            self.problem(0..0, "`plugin.restart` takes a gate, and `start.gate` is false", Some(help.into()));
+        }
         Manifest { source: Source::Bundle(path.into()), name, start, stop, format, plugins }
     }
 
@@ -300,7 +310,7 @@ impl Reader {
     }
 
     fn plugin(&mut self, section: &Section<'_, '_>, path: &Path) -> Plugin {
-        self.keys(section, &["name", "source", "essential", "config", "grants", "limits"]);
+        self.keys(section, &["name", "source", "essential", "restart", "config", "grants", "limits"]);
         for key in ["name", "source"] {
             if section.get(key).is_none() {
                 self.problem(section.span.clone(), format!("this plugin has no `{key}`"), None);
@@ -321,7 +331,27 @@ impl Reader {
         let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants));
         let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
         let essential = self.boolean(section, "essential").unwrap_or(false);
-        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits, essential }
+        let restart = self.table(section, "restart").and_then(|restart| self.restart(&restart));
+        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits, essential, restart }
+    }
+
+    fn restart(&mut self, section: &Section<'_, '_>) -> Option<Restart> {
+        self.keys(section, &["times", "backoff"]);
+        if section.get("times").is_none() {
+            let help = "write `restart = { times = 3, backoff = \"1s\" }`";
+            self.problem(section.span.clone(), "`plugin.restart` does not say how often", Some(help.into()));
+        }
+        let times = self.bounded(section, "times", MAX_RESTARTS);
+        let mut backoff = DEFAULT_BACKOFF;
+        if let Some((text, span)) = self.string(section, "backoff")
+            && let Some(time) = self.quantity(section, "backoff", text, span.clone(), quantity::duration)
+        {
+            match time <= MAX_BACKOFF {
+                true => backoff = time,
+                false => self.problem(span, "`plugin.restart.backoff` must be at most 1h", None),
+            }
+        }
+        Some(Restart { times: times? as u32, backoff })
     }
 
     fn grants(&mut self, section: &Section<'_, '_>) -> Grants {

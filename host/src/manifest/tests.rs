@@ -40,6 +40,7 @@ format = "json"
 name = "opensnoop"
 source = "plugins/opensnoop.wasm"
 essential = true
+restart = { times = 3, backoff = "100ms" }
 config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big = 0x7fff_ffff_ffff_ffff }
 [plugin.grants]
 scope = { uid = 1000, cgroup = "a.service" }
@@ -53,16 +54,41 @@ call = "100ms"
 ring = "1MiB"
 maps = "16MiB"
 attach-points = 5000
-[[plugin]]
 probes = 20
 instructions = 5000
 output-rows = 100
 output-bytes = "1MiB"
 log-messages = 10
 host-calls = "5s"
+[[plugin]]
 name = "second"
 source = "/abs/second.wasm"
 "#;
+
+/// A plugin is started again so often, each time after twice the time.
+#[test]
+fn restarts() {
+    let plugin = parse(WHOLE).unwrap().plugins[0].clone();
+    let tries = std::iter::successors(Some((Duration::ZERO, plugin)), |(_, plugin)| plugin.again());
+    let waits: Vec<u128> = tries.skip(1).map(|(after, _)| after.as_millis()).collect();
+    assert_eq!(waits, [100, 200, 400]);
+    wrong(
+        "restart = { backoff = \"2h\" }",
+        "
+`plugin.restart` does not say how often
+ --> dir/bundle.toml, line 5, column 11
+  |
+5 | restart = { backoff = \"2h\" }
+  |           ^^^^^^^^^^^^^^^^^^
+  = help: write `restart = { times = 3, backoff = \"1s\" }`
+
+`plugin.restart.backoff` must be at most 1h
+ --> dir/bundle.toml, line 5, column 23
+  |
+5 | restart = { backoff = \"2h\" }
+  |                       ^^^^",
+    );
+}
 
 /// A manifest that is cut anywhere, or has a wrong character anywhere, is read or refused and nothing else.
 #[test]
@@ -118,6 +144,7 @@ fn a_whole_manifest() {
                         host_calls: 5_000_000_000,
                     },
                     essential: true,
+                    restart: Some(Restart { times: 3, backoff: Duration::from_millis(100) }),
                 },
                 Plugin {
                     name: "second".into(),
@@ -127,6 +154,7 @@ fn a_whole_manifest() {
                     grants: Grants::none(),
                     limits: Limits::default(),
                     essential: false,
+                    restart: None,
                 },
             ],
         }

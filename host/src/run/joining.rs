@@ -56,6 +56,8 @@ pub(super) enum Purpose {
     Join,
     /// To be there instead of the one that has this plugin's name.
     Replace,
+    /// To be there again: it has failed.
+    Restart,
 }
 
 /// Plugins whose probes are attached, and not opened.

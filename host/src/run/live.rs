@@ -61,7 +61,7 @@ impl Live<'_> {
                 return Ending::Time;
             }
             let quiet = self.watch.as_ref().and_then(Watch::next);
-            let timeout = left.into_iter().chain(quiet).min().map(timespec);
+            let timeout = left.into_iter().chain(quiet).chain(self.plugins.next_due()).min().map(timespec);
             // It can't fail with good descriptors. If it does, the run ends in order.
             if let Err(error) = self.sleep(timeout) {
                 return Ending::Output(error);
@@ -120,6 +120,9 @@ impl Live<'_> {
         }
         for file in self.watch.as_mut().map(Watch::changed).unwrap_or_default() {
             self.built_anew(&file);
+        }
+        for plugin in self.plugins.due(Instant::now()) {
+            self.submit(Job { plugins: vec![plugin], purpose: Purpose::Restart, asked: None });
         }
         while let Some((job, result)) = self.joining.as_mut().and_then(|joining| joining.advance(&self.open)) {
             self.arrived(job, result);
@@ -283,7 +286,12 @@ impl Live<'_> {
         let outcome = joined.and_then(|joined| match purpose {
             Purpose::Join => self.joined(joined),
             Purpose::Replace => self.replaced(joined),
+            Purpose::Restart => self.restarted(joined),
         });
+        if purpose == Purpose::Restart {
+            self.say_of_restart(&plugins, &outcome);
+            return;
+        }
         match (asked, outcome) {
             (Some(asked), outcome) => asked.answer(outcome),
             (None, Ok(Answer::Replaced { plugin, .. })) => {
@@ -312,6 +320,33 @@ impl Live<'_> {
         }
         self.watch_also(&numbers);
         Ok(Answer::Joined { plugins: names, at })
+    }
+
+    /// A plugin that had failed is there again. In a run that is paused it waits with the others.
+    fn restarted(&mut self, joined: Joined) -> Result<Answer, String> {
+        if let Some(plugin) = joined.plugins.iter().find(|plugin| self.plugins.named(&plugin.spec.name).is_some()) {
+            return Err(format!("portcullis: error: another plugin is named \"{}\" by now", plugin.spec.name));
+        }
+        let numbers = self.plugins.numbers();
+        if numbers.iter().any(|number| self.open.was_open(*number)) && !numbers.iter().any(|number| self.open.is_open(*number)) {
+            let Joined { attached, plugins } = joined;
+            let numbers = self.open.join(attached);
+            plugins.into_iter().for_each(|plugin| self.plugins.add(plugin));
+            return Ok(Answer::Joined { plugins: self.plugins.names(&numbers), at: None });
+        }
+        self.joined(joined)
+    }
+
+    fn say_of_restart(&mut self, plugins: &[manifest::Plugin], outcome: &Result<Answer, String>) {
+        for plugin in plugins {
+            let left = plugin.restart.map_or(0, |restart| restart.times);
+            let message = match outcome {
+                Ok(_) => format!("portcullis: plugin \"{}\" was started again; {left} more times are allowed", plugin.name),
+                Err(error) => format!("{error}\nportcullis: plugin \"{}\" could not be started again", plugin.name),
+            };
+            self.plugins.printer.message(&message);
+            self.plugins.returned(plugin, outcome.is_err());
+        }
     }
 
     fn replaced(&mut self, Joined { attached, plugins }: Joined) -> Result<Answer, String> {

@@ -43,6 +43,10 @@ pub(super) struct Plugins {
     opening: Opening,
     /// What ends the run, told before it was asked for.
     ending: Option<Ending>,
+    /// Plugins that have failed and are started again, and when.
+    restarts: Vec<(Instant, manifest::Plugin)>,
+    /// How many of them are on their way back.
+    returning: usize,
 }
 
 /// One of them.
@@ -53,12 +57,12 @@ pub(super) struct Plugin {
     pump: Pump,
     pub(super) state: State,
     pub(super) drained: Option<Drained>,
+    /// What was not shown of what it said.
+    pub(super) dropped: Dropped,
     /// `start` was called.
     started: bool,
     /// What it waits for before it starts, or got.
     inherits: Inherits,
-    /// What was not shown of what it said.
-    pub(super) dropped: Dropped,
     /// The gate is closed for it, for good, and it is on its way out.
     pub(super) leaving: Option<Leaving>,
     /// The last call was made.
@@ -159,11 +163,11 @@ impl Plugin {
             pump,
             state: State::Ok,
             drained: None,
+            dropped: Dropped::default(),
             started: false,
             inherits: Inherits::Known(None),
             leaving: None,
             said_farewell: false,
-            dropped: Dropped::default(),
             finished: false,
             metrics: None,
             left: None,
@@ -196,6 +200,8 @@ impl Plugins {
             drain: bundle.stop.drain,
             opening,
             ending: None,
+            restarts: Vec::new(),
+            returning: 0,
         };
         Ok((plugins, notices))
     }
@@ -282,10 +288,40 @@ impl Plugins {
         while let Some(notice) = self.inbox.try_recv() {
             self.take(notice, session);
         }
-        if self.all.iter().all(|plugin| plugin.leaving.is_some() && plugin.finished) {
+        let none_comes = self.restarts.is_empty() && self.returning == 0;
+        if none_comes && self.all.iter().all(|plugin| plugin.leaving.is_some() && plugin.finished) {
             self.ending.get_or_insert(Ending::AllFailed);
         }
         self.ending.take()
+    }
+
+    /// Has a plugin that failed started again after its time, if it is to be.
+    fn restart_later(&mut self, spec: &manifest::Plugin) -> bool {
+        // Without a gate nothing joins.
+        let Some((after, again)) = spec.again().filter(|_| self.gated) else { return false };
+        self.restarts.push((Instant::now() + after, again));
+        true
+    }
+
+    /// The plugins that are to be started again now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<manifest::Plugin> {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.restarts).into_iter().partition(|(at, _)| *at <= now);
+        self.restarts = later;
+        self.returning += due.len();
+        due.into_iter().map(|(_, plugin)| plugin).collect()
+    }
+
+    /// How long until the next one is due.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.restarts.iter().map(|(at, _)| at.saturating_duration_since(Instant::now())).min()
+    }
+
+    /// A plugin that was due is back, or could not be started: then it is tried again, if that is left to it.
+    pub(super) fn returned(&mut self, spec: &manifest::Plugin, failed: bool) {
+        self.returning = self.returning.saturating_sub(1);
+        if failed && !self.restart_later(spec) && spec.essential {
+            self.ending.get_or_insert(Ending::Essential(spec.name.clone()));
+        }
     }
 
     /// What can happen at any time.
@@ -302,11 +338,15 @@ impl Plugins {
                 // At once, so that a long run does not hide it; the report says it again.
                 self.printer.message(&format!("portcullis: error: {error}"));
                 plugin.state = State::Failed(error.cause.to_string());
-                if plugin.spec.essential {
-                    self.ending.get_or_insert(Ending::Essential(plugin.spec.name.clone()));
+                // One that was asked to leave does not come back.
+                let spec = plugin.spec.clone();
+                let stays = plugin.leaving.is_none();
+                if !(stays && self.restart_later(&spec)) && spec.essential {
+                    self.ending.get_or_insert(Ending::Essential(spec.name));
                 }
             }
             Event::Drained(drained) => plugin.drained = Some(drained),
+            Event::Dropped(dropped) => plugin.dropped = dropped,
             Event::Finished => plugin.finished = true,
             Event::Started | Event::HandedOver(_) => {}
         }
@@ -351,7 +391,6 @@ impl Plugins {
         }
         if finished {
             self.enter(number, session);
-            Event::Dropped(dropped) => plugin.dropped = dropped,
         }
     }
 
