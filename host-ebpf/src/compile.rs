@@ -23,20 +23,38 @@ use crate::{
     },
 };
 
+/// How many attach points all probes of a plugin may have together, where one of them may not have more.
+const MAX_POINTS: usize = 20_000;
+
+/// After so many errors no further probe is looked at.
+const MAX_ERRORS: usize = 50;
+
 /// Compiles the probes of one plugin for a kernel.
 ///
 /// # Errors
 ///
-/// All that is wrong with the specs: the first error of each probe.
+/// All that is wrong with the specs: the first error of each probe, of 50 at the most.
 pub fn compile(specs: &[ProbeSpec], kernel: &dyn Kernel, options: &Options) -> Result<Compiled, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut unit = Unit::default();
     let mut names = HashSet::new();
     let mut parsed = Vec::with_capacity(specs.len());
+    let mut points = 0;
     for (index, spec) in specs.iter().enumerate() {
         match check_name(spec, &mut names).and_then(|()| unit.parse(index, spec, kernel, options)) {
-            Ok(probe) => parsed.push(probe),
+            Ok(probe) => {
+                points += probe.targets.len();
+                parsed.push(probe);
+            }
             Err(error) => errors.push(error),
+        }
+        let most = MAX_POINTS.max(options.max_targets);
+        if points > most {
+            let message = format!("this probe and those before it have more than {most} attach points together");
+            errors.push(Diagnostic { help: Some("narrow the patterns".into()), ..name_error(spec, message) });
+        }
+        if points > most || errors.len() >= MAX_ERRORS {
+            return Err(errors);
         }
     }
     match unit.check(specs, &mut parsed, kernel) {
@@ -311,13 +329,29 @@ impl Unit {
 
 /// Refuses maps that take more memory together than they may, at where the largest is named first.
 fn within_limit(maps: &[MapSpec], named: &[PluginMap], specs: &[ProbeSpec], cpus: u32, limit: u64) -> Result<(), Diagnostic> {
-    let sizes = || {
-        maps.iter().filter_map(|map| if let MapRef::Plugin(number) = map.map { Some((number, map.bytes(cpus))) } else { None })
-    };
+    // Those whose size its specs decide.
+    let sizes =
+        || maps.iter().filter(|map| matches!(map.map, MapRef::Plugin(_) | MapRef::Span(_))).map(|map| (map.map, map.bytes(cpus)));
     let all: u64 = sizes().map(|(_, bytes)| bytes).sum();
-    let Some((number, largest)) = sizes().max_by_key(|(_, bytes)| *bytes).filter(|_| all > limit) else { return Ok(()) };
-    let name = format!("@{}", named.get(number).map_or("", |map| &map.name));
+    let Some((map, largest)) = sizes().max_by_key(|(_, bytes)| *bytes).filter(|_| all > limit) else { return Ok(()) };
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let name = match map {
+        MapRef::Span(probe) => {
+            let message = format!(
+                "the maps of this plugin would take {} MiB of the kernel's memory, what this span keeps from its begin {} MiB, and {} MiB is the limit",
+                mib(all),
+                mib(largest),
+                limit >> 20
+            );
+            let help = "make fewer probes of spans, keep less from the entry, or raise `limits.maps`".to_owned();
+            return Err(Diagnostic {
+                help: Some(help),
+                ..name_error(specs.get(probe).unwrap_or(&ProbeSpec::default()), message)
+            });
+        }
+        MapRef::Plugin(number) => format!("@{}", named.get(number).map_or("", |map| &map.name)),
+        _ => return Ok(()),
+    };
     let message = format!(
         "the maps of this plugin would take {} MiB of the kernel's memory, `{name}` alone {} MiB, and {} MiB is the limit",
         mib(all),

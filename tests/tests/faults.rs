@@ -115,6 +115,16 @@ fn refused() {
     });
 }
 
+/// Plugins that want to see more than they are granted, by whatever name, or that ask for what can't be: nothing is loaded.
+#[test]
+fn hostile() {
+    check_file("hostile.cases", &["touch", "RAN"], |outcome, input| {
+        assert!(outcome.report.is_none(), "{input}");
+        assert_eq!(outcome.stdout, "", "{input}");
+        assert!(outcome.stderr.lines().all(|line| !line.contains(char::is_control)), "{:?}", outcome.stderr);
+    });
+}
+
 /// A plugin that fails while the gate is open ends alone: its neighbour's counts are exact, the run goes on to its end, and report
 /// and exit code name the failure.
 #[test]
@@ -195,16 +205,6 @@ fn worker_killed() {
     assert_no_programs();
 }
 
-/// A worker that stands still is given the time of a call and some more, and then killed.
-#[test]
-fn worker_stalled() {
-    const CALLS: u64 = 4_000_000;
-    let Some(_lock) = lock() else { return };
-    let bundle = pair();
-    let run = flowing(&bundle, CALLS);
-    let workers = run.workers();
-    signal(run.worker("bad"), Signal::STOP);
-    let outcome = run.finish();
 /// A plugin of which `restart` is said is there again after it has failed, with a fresh instance that starts at a store of its own; each
 /// instance is in the report, its neighbour does not notice, and the exit code still tells.
 #[test]
@@ -271,6 +271,16 @@ fn given_up() {
     assert_no_programs();
 }
 
+/// A worker that stands still is given the time of a call and some more, and then killed.
+#[test]
+fn worker_stalled() {
+    const CALLS: u64 = 4_000_000;
+    let Some(_lock) = lock() else { return };
+    let bundle = pair();
+    let run = flowing(&bundle, CALLS);
+    let workers = run.workers();
+    signal(run.worker("bad"), Signal::STOP);
+    let outcome = run.finish();
     // It stood still in one of its calls.
     let cause = |call: &str| {
         format!("portcullis: error: plugin \"bad\": its worker did not answer `{call}` within 2.2s and was killed\n")

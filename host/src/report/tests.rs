@@ -251,6 +251,8 @@ plugin opens: ok
   reads of memory that was not there: 2
   texts cut short: 5
   map elements without room: 1
+  rows that its limits kept from being shown: 3
+  messages that its limits kept from the log: 7
   rate = 0.5
   none = NaN
   in flight at a close: slow of thread 12, for 2.5s

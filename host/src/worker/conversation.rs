@@ -154,7 +154,7 @@ impl Conversation {
                 Some(running) if running != returned.call() => Err(Violation::WrongReturn { returned: returned.call(), running }),
                 Some(_) => {
                     self.calls.pop_front();
-                    Ok(Heard::Returned(returned))
+                    Ok(Heard::Returned(returned.with_short_error()))
                 }
             },
             _ if running.is_none() => Err(Violation::Unasked),
@@ -242,6 +242,16 @@ mod tests {
         assert!(talk.hear(FromWorker::Return(Returned::Ticked(Ok(())))).is_ok());
         let fault = Fault { kind: FaultKind::Trap, message: "m".into() };
         assert_eq!(talk.hear(FromWorker::Fault(fault.clone())), Ok(Heard::Fault(fault)));
+    }
+
+    /// An error that a plugin returns is cut to what a message may have.
+    #[test]
+    fn long_errors_are_cut() {
+        let long = Returned::Handled(Err("x".repeat(1 << 20)));
+        let Ok(Heard::Returned(Returned::Handled(Err(error)))) = talk(&[CallKind::Handle]).hear(FromWorker::Return(long)) else {
+            unreachable!()
+        };
+        assert!(error.len() <= MAX_LINE && error.ends_with('…'));
     }
 
     /// What forged messages meet, with its words.

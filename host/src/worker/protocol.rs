@@ -302,6 +302,20 @@ impl Returned {
             Returned::HandedOver(_) => CallKind::HandOver,
         }
     }
+
+    /// The same with an error that is no longer than [`MAX_LINE`]: it becomes one of the host's messages.
+    #[must_use]
+    pub fn with_short_error(self) -> Returned {
+        match self {
+            Returned::Configured(outcome) => Returned::Configured(outcome.map_err(cut_line)),
+            Returned::Prepared(outcome) => Returned::Prepared(outcome.map_err(cut_line)),
+            Returned::Started(outcome) => Returned::Started(outcome.map_err(cut_line)),
+            Returned::Handled(outcome) => Returned::Handled(outcome.map_err(cut_line)),
+            Returned::Ticked(outcome) => Returned::Ticked(outcome.map_err(cut_line)),
+            Returned::Finished(outcome) => Returned::Finished(outcome.map_err(cut_line)),
+            returned @ (Returned::Loaded { .. } | Returned::Discarded | Returned::HandedOver(_)) => returned,
+        }
+    }
 }
 
 /// Why a plugin is at its end, as its worker says.

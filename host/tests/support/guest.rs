@@ -21,6 +21,10 @@ pub struct Guest {
     pub tick: String,
     /// `$delivered $undelivered -> i32`, the two `i64`.
     pub finish: String,
+    /// `-> i32`
+    pub hand_over: String,
+    /// `$old $size $align $new -> i32`: how it allocates.
+    pub realloc: String,
     /// Anything else, as fields of the module.
     pub fields: String,
     /// Pages of memory at the start.
@@ -179,6 +183,17 @@ pub fn fails() -> String {
 /// Prints `the text`.
 pub const PRINT: &str = "(call $print (i32.const 1040) (i32.const 8))";
 
+/// Takes what lies behind what was taken before, and grows the memory for it.
+const REALLOC: &str = "
+    (local $at i32)
+    (local.set $at (i32.and
+        (i32.add (global.get $top) (i32.sub (local.get $align) (i32.const 1)))
+        (i32.sub (i32.const 0) (local.get $align))))
+    (global.set $top (i32.add (local.get $at) (local.get $new)))
+    (if (i32.gt_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))) (then
+        (drop (memory.grow (i32.add (i32.div_u (local.get $new) (i32.const 65536)) (i32.const 1))))))
+    (local.get $at)";
+
 impl Default for Guest {
     fn default() -> Guest {
         let well = format!("(i32.store8 {RESULT} (i32.const 0)) {RESULT}");
@@ -188,7 +203,9 @@ impl Default for Guest {
             start: well.clone(),
             handle: well.clone(),
             tick: well.clone(),
-            finish: well,
+            finish: well.clone(),
+            hand_over: well,
+            realloc: REALLOC.into(),
             fields: String::new(),
             pages: 1,
             wasi: false,
@@ -210,7 +227,7 @@ impl Guest {
     }
 
     fn module(&self) -> Vec<u8> {
-        let Guest { configure, prepare, start, handle, tick, finish, fields, pages, wasi } = self;
+        let Guest { configure, prepare, start, handle, tick, finish, hand_over, realloc, fields, pages, wasi } = self;
         let wasi = if *wasi { WASI_IMPORTS } else { "" };
         let text = format!(
             r#"(module
@@ -231,15 +248,7 @@ impl Guest {
             (data (i32.const 1040) "the text")
             (data (i32.const 1100) "{PANIC_TEXT}")
             (global $top (mut i32) (i32.const 4096))
-            (func (export "cabi_realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
-                (local $at i32)
-                (local.set $at (i32.and
-                    (i32.add (global.get $top) (i32.sub (local.get $align) (i32.const 1)))
-                    (i32.sub (i32.const 0) (local.get $align))))
-                (global.set $top (i32.add (local.get $at) (local.get $new)))
-                (if (i32.gt_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))) (then
-                    (drop (memory.grow (i32.add (i32.div_u (local.get $new) (i32.const 65536)) (i32.const 1))))))
-                (local.get $at))
+            (func (export "cabi_realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32) {realloc})
             (func (export "configure") (param i32 i32) (result i32) {configure})
             (func (export "prepare") (param i32 i32 i32 i32) (result i32) {prepare})
             (func (export "start") (param i32 i64 i64 i64 i32 i32 i32 i32 i32 i32) (result i32) {start})
@@ -249,7 +258,7 @@ impl Guest {
             (func (export "tick") (param $timer i32) (result i32) {tick})
             (func (export "finish") (param i32 i64 i64 i64 i32 i32 i32 i32) (param $delivered i64) (param $undelivered i64)
                 (result i32) {finish})
-            (func (export "hand-over") (result i32) (i32.store8 {RESULT} (i32.const 0)) {RESULT})
+            (func (export "hand-over") (result i32) {hand_over})
             {fields}
         )"#
         );
