@@ -10,7 +10,7 @@ mod run;
 use std::{
     fs,
     io::Read as _,
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use portcullis::{
     columns,
     contract::{Column, Elements, Frame, Values},
     names::{Names, Symbols},
-    worker::{Answers, Event, Maps},
+    worker::{Answers, Event, Maps, Options, Worker},
 };
 use portcullis_ebpf::{Field, MapKind, Naming, PluginMap, Slot, aggregate::Content};
 use run::{Run, Said, alive, counts, limits, record, spawn, streams, text, within};

@@ -42,7 +42,7 @@ use crate::{
     kernel::Mechanism,
     lock::Unlocked,
     manifest::{Format, Manifest, Open, quantity},
-    output,
+    output::{self, clean},
 };
 
 /// How the process exits. The numbers are an interface, and [`EXIT_CODES`] documents them.
