@@ -132,12 +132,13 @@ fn subcommands() {
     for (line, expect) in [
         (
             "check b --listing",
-            "Check(Check { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [] }, listing: true })",
+            "Check(Check { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [], grant: None, grant_all: false }, listing: true, locked: false })",
         ),
         (
             "inspect b --json",
             "Inspect(Inspect { target: Target { path: \"b\", config: None, allow_probes: [], allow_read: [], grant: None, grant_all: false }, json: true })",
         ),
+        ("lock b.toml --approve", "Lock(Lock { bundle: \"b.toml\", approve: true })"),
         ("doctor --json", "Doctor(Doctor { json: true })"),
         ("probes tracepoint:block:* --json", "Probes(Probes { pattern: \"tracepoint:block:*\", json: true })"),
     ] {
@@ -163,7 +164,7 @@ fn wrong_usage() {
         ("run b --format xml", "invalid value 'xml' for '--format <FORMAT>'\n  [possible values: table, json]"),
         (
             "run b --allow-read all",
-            "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory]",
+            "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory, stacks]",
         ),
         ("trace", "the following required arguments were not provided:\n  <PROGRAM|FILE>..."),
         ("trace f --clear", "the following required arguments were not provided:\n  --interval <TIME>"),

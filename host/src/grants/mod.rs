@@ -430,9 +430,9 @@ to grant this, write in the bundle, below the `[[plugin]]` that is named "opens"
             &[("files", "fentry:vfs_read"), ("files", "fentry:do_exit")],
             &[(DataClass::Arguments, "files", "args.count"), (DataClass::KernelMemory, "files", "args.file->f_flags")],
         );
-        refused(
-            &needs,
-            &grants,
+        let refused = check("opens", &needs, &grants).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
             r#"plugin "opens" needs more than it is granted
   it reads the arguments and results of what it attaches to (`args.count` in probe `files`)
   it attaches to fentry:vfs_read (probe `files`), which is denied
@@ -445,7 +445,7 @@ to grant this, write in the bundle, below the `[[plugin]]` that is named "opens"
     read = ["arguments", "kernel-memory"]
     deny = { probes = ["kprobe:vfs_*"], read = ["kernel-memory"] }"#,
         );
-        let wanted = check("opens", &needs, &grants).unwrap_err().wanted();
+        let wanted = refused.wanted();
         let rest = check("opens", &needs, &wanted).unwrap_err();
         assert!(rest.to_string().ends_with("stays denied, whatever is granted"), "{rest}");
     }
