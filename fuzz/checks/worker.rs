@@ -4,7 +4,7 @@
 
 use portcullis::{
     columns,
-    contract::{CellKind, Cells, Table, TableColumn, TableRows, Unit},
+    contract::{CellKind, Cells, Limits, Table, TableColumn, TableRows, Unit},
     names::Names,
     worker::{
         check,
@@ -115,7 +115,7 @@ fn said(text: &str) {
 fn returned(talk: &mut Conversation, returned: &Returned) {
     match returned {
         Returned::Configured(Ok(program)) => {
-            if let Err(reason) = check::program(program) {
+            if let Err(reason) = check::program(program, Limits::default().probes) {
                 said(&reason);
             }
         }
