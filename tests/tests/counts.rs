@@ -73,6 +73,20 @@ fn across_the_gate() {
     assert_eq!(traced.report.check(), []);
 }
 
+/// Entries and exits of one key on several CPUs at a time: each entry is matched by one exit, or lost, or in flight.
+#[test]
+fn one_key_on_all_cpus() {
+    let Some(_lock) = lock() else { return };
+    let attach = "span:tracepoint:raw_syscalls:sys_enter..raw_syscalls:sys_exit key 1";
+    for body in ["return", "emit s { entry: entry.nsecs }", "emit s { stack: entry.kstack(4) }"] {
+        let specs = [probe("one", attach, None, body)];
+        let reads: &[&str] = &["reads", "100000", "4"];
+        let traced = kernel::trace(&specs, &kernel::options(), Workloads { before: &[], open: &[reads] });
+        assert!(traced.probes[0].lost > 0, "no two entries met: {:?}", traced.probes[0]);
+        assert_eq!(traced.report.check(), [], "{body}");
+    }
+}
+
 /// On a hook with one probe, the hits are what the kernel counts as runs of the program.
 #[test]
 fn hits_are_runs() {

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use aya_obj::generated::{
-    BPF_ANY,
+    BPF_ANY, BPF_NOEXIST,
     bpf_func_id::{BPF_FUNC_map_delete_elem, BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem},
 };
 
@@ -26,6 +26,9 @@ const GENERATION: i16 = offset_of!(SpanEntry, generation) as i16;
 const TIME: i16 = offset_of!(SpanEntry, time) as i16;
 const THREAD: i16 = offset_of!(SpanEntry, thread) as i16;
 const SAVED: i16 = size_of::<SpanEntry>() as i16;
+
+/// An element of this key is there (include/uapi/asm-generic/errno-base.h).
+const EEXIST: i32 = 17;
 
 impl Generator<'_> {
     /// `dst`: the plugin's generation; 0 in a run without a gate, which has but one.
@@ -91,9 +94,9 @@ impl Generator<'_> {
         self.asm.store(Width::W8, base, offset + GENERATION, R7);
         // An element that is there already is of a call that never returned (a thread that exited within it had this id), or of
         // another generation. Only the former is lost now.
-        let (insert, update, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let (new, update, done) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.lookup();
-        self.asm.jump_if_imm(Cond::Eq, R0, 0, insert);
+        self.asm.jump_if_imm(Cond::Eq, R0, 0, new);
         self.asm.load(Width::W8, R1, R0, GENERATION);
         self.asm.jump_if(Cond::Ne, R1, R7, update);
         self.bump(Counter::Lost);
@@ -105,14 +108,25 @@ impl Generator<'_> {
             }
             self.leave();
         }
+        // Where the key is not the thread's, another CPU may put an entry there meanwhile: that one stays, and this one is lost.
+        let insert = self.asm.label();
+        if stacks {
+            self.asm.set(R7, u64::from(BPF_ANY));
+            self.asm.jump(insert);
+        }
+        self.asm.place(new);
+        self.asm.set(R7, u64::from(BPF_NOEXIST));
         self.asm.place(insert);
         self.key(R2);
         self.address(R3, entry);
         self.asm.map(R1, self.map());
-        self.asm.set(R4, u64::from(BPF_ANY));
+        self.asm.mov(R4, R7);
         self.asm.call(BPF_FUNC_map_update_elem);
         self.asm.jump_if_imm(Cond::Eq, R0, 0, done);
+        let lost = self.asm.label();
+        self.asm.jump_if_imm(Cond::Eq, R0, -EEXIST, lost);
         self.bump(Counter::MapFull);
+        self.asm.place(lost);
         self.bump(Counter::Lost);
         self.asm.place(done);
         self.release_span_key();
@@ -156,7 +170,15 @@ impl Generator<'_> {
         self.asm.load(Width::W8, R1, R7, TIME);
         self.asm.store(Width::W8, FP, self.entry_time, R1);
         self.take_saved();
+        // Of several exits with one key, on several CPUs, one takes the entry.
+        let taken = self.asm.label();
         self.delete();
+        self.asm.jump_if_imm(Cond::Eq, R0, 0, taken);
+        if stacks {
+            self.release_scratch();
+        }
+        self.asm.jump(unpaired);
+        self.asm.place(taken);
         self.bump(Counter::Matched);
         self.asm.jump(paired);
         self.asm.place(stale);
