@@ -425,7 +425,7 @@ impl Default for Limits {
             attach_points: 1000,
             probes: 1024,
             instructions: 1_000_000,
-            output_rows: 1_000_000,
+            output_rows: 10_000_000,
             output_bytes: 256 << 20,
             log_messages: 1000,
             host_calls: 60_000_000_000,
