@@ -249,6 +249,11 @@ fn wat(text: &str) -> String {
     out.replace("WELL", "(i32.store8 (i32.const 64) (i32.const 0)) (i32.const 64)")
 }
 
+/// Who is the first to see that a call takes too long, the worker or its host, is a matter of who has the CPU.
+fn in_time(text: &str) -> String {
+    text.replace("its worker did not answer `handle` within 2.5s and was killed", "`handle` took longer than 500ms")
+}
+
 /// Every case of a file ends as the file says.
 fn check_file(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile").join(name);
@@ -269,7 +274,7 @@ fn check_file(name: &str) {
         return;
     }
     for ((input, expected), found) in cases.iter().zip(&found) {
-        assert_eq!(found, expected, "{input}");
+        assert_eq!(in_time(found), in_time(expected), "{input}");
     }
 }
 

@@ -189,9 +189,13 @@ impl Run {
     }
 
     pub fn failed(&self) -> WorkerError {
-        match self.event() {
-            Event::Failed(error) => error,
-            other => panic!("{other:?}"),
+        loop {
+            match self.event() {
+                Event::Failed(error) => return error,
+                // It may have said more than it may before that.
+                Event::Dropped(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
