@@ -78,7 +78,7 @@ fn across_the_gate() {
 fn one_key_on_all_cpus() {
     let Some(_lock) = lock() else { return };
     let attach = "span:tracepoint:raw_syscalls:sys_enter..raw_syscalls:sys_exit key 1";
-    for body in ["return", "emit s { entry: entry.nsecs }", "emit s { stack: entry.kstack(4) }"] {
+    for body in ["return", "emit s { entry: entry.nsecs }", "emit s { stack: entry.kstack }"] {
         let specs = [probe("one", attach, None, body)];
         let reads: &[&str] = &["reads", "100000", "4"];
         let traced = kernel::trace(&specs, &kernel::options(), Workloads { before: &[], open: &[reads] });

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use aya_obj::generated::{
-    BPF_ANY, BPF_NOEXIST,
+    BPF_EXIST, BPF_NOEXIST,
     bpf_func_id::{BPF_FUNC_map_delete_elem, BPF_FUNC_map_lookup_elem, BPF_FUNC_map_update_elem},
 };
 
@@ -27,7 +27,8 @@ const TIME: i16 = offset_of!(SpanEntry, time) as i16;
 const THREAD: i16 = offset_of!(SpanEntry, thread) as i16;
 const SAVED: i16 = size_of::<SpanEntry>() as i16;
 
-/// An element of this key is there (include/uapi/asm-generic/errno-base.h).
+/// An element of this key is not there, or is (include/uapi/asm-generic/errno-base.h).
+const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 
 impl Generator<'_> {
@@ -108,10 +109,11 @@ impl Generator<'_> {
             }
             self.leave();
         }
-        // Where the key is not the thread's, another CPU may put an entry there meanwhile: that one stays, and this one is lost.
+        // Where the key is not the thread's, another CPU may put an entry there meanwhile: that one stays, and this one is lost. Or its exit takes
+        // the one that was there: then this one is the lost one, which has been counted.
         let insert = self.asm.label();
         if stacks {
-            self.asm.set(R7, u64::from(BPF_ANY));
+            self.asm.set(R7, u64::from(BPF_EXIST));
             self.asm.jump(insert);
         }
         self.asm.place(new);
@@ -124,6 +126,9 @@ impl Generator<'_> {
         self.asm.call(BPF_FUNC_map_update_elem);
         self.asm.jump_if_imm(Cond::Eq, R0, 0, done);
         let lost = self.asm.label();
+        if stacks {
+            self.asm.jump_if_imm(Cond::Eq, R0, -ENOENT, done);
+        }
         self.asm.jump_if_imm(Cond::Eq, R0, -EEXIST, lost);
         self.bump(Counter::MapFull);
         self.asm.place(lost);
