@@ -145,7 +145,8 @@ fn software() {
     let Some(_lock) = lock() else { return };
     let traced = trace("software:context-switches:1", "emit waits { pid }", &["waits", "50"], &["waits", "200"]);
     let probe = &traced.probes[0];
-    assert!((200..300).contains(&probe.hits) && probe.hits_closed == 0, "{probe:?}");
+    // The process gives up its CPU for the last time when its end is known already, perhaps between the close and the stop of the event.
+    assert!((200..300).contains(&probe.hits) && probe.hits_closed <= 1, "{probe:?}");
 }
 
 /// Each store to a number of a process is one hit, in whichever thread, and what was written can be read.
