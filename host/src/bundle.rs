@@ -5,7 +5,6 @@ use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     columns,
@@ -13,7 +12,7 @@ use crate::{
     grants, manifest,
     output::units,
     scope::{Granted, Limits},
-    worker::{self, Output, Worker, protocol::Interface},
+    worker::{self, Component, Output, Worker},
 };
 
 /// How large a component can be. Python's, the largest known, have 20 MiB.
@@ -33,17 +32,6 @@ pub struct Declared {
     pub component: Component,
     /// What it wants to trace.
     pub program: contract::Program,
-}
-
-/// What is known of a component without running it.
-#[derive(Clone, Debug)]
-pub struct Component {
-    /// `sha256:` and the digest of the file that the worker was given.
-    pub digest: String,
-    /// Bytes.
-    pub size: u64,
-    /// What it imports and exports, as its worker says.
-    pub interface: Interface,
 }
 
 /// A plugin whose probes are compiled.
@@ -90,22 +78,15 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             cache: cache.clone(),
             whole_cage: false,
         };
-        let (digest, size) = (digest(&component), component.len() as u64);
-        workers.push((plugin, digest, size, Worker::spawn(component, options)?));
+        workers.push((plugin, Worker::spawn(component, options)?));
     }
-    let declared = workers.into_iter().map(|(plugin, digest, size, mut worker)| {
+    let declared = workers.into_iter().map(|(plugin, mut worker)| {
         let place = || format!("plugin \"{}\": can't load {}", plugin.name, plugin.source.display());
-        let interface = worker.loaded().map_err(|error| error.cause).with_context(place)?.clone();
+        let component = worker.loaded().map_err(|error| error.cause).with_context(place)?.clone();
         let program = worker.configure(&plugin.config)?;
-        let component = Component { digest, size, interface };
         Ok(Declared { plugin: plugin.clone(), worker, component, program })
     });
     declared.collect()
-}
-
-fn digest(component: &[u8]) -> String {
-    let bytes = Sha256::digest(component);
-    bytes.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The plugins of a bundle as if none were limited to some tasks: for those who only look at them, since such tasks need not be there.

@@ -12,6 +12,7 @@ pub mod columns;
 pub mod command;
 pub mod contract;
 pub mod control;
+pub mod digest;
 pub mod doctor;
 pub mod grants;
 pub mod kernel;

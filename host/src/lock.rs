@@ -192,7 +192,7 @@ impl Entry {
         let points = built.specs.iter().flat_map(|spec| spec.attach.iter().map(|point| point.trim().to_owned()));
         Entry {
             name: built.plugin.name.clone(),
-            digest: built.component.digest.clone(),
+            digest: built.component.digest.to_string(),
             probes: points.collect(),
             read: built.compiled.needs.data.iter().map(|need| need.class).collect(),
         }

@@ -161,7 +161,7 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
     json!({
         "name": plugin.name,
         "source": plugin.source,
-        "digest": component.digest,
+        "digest": component.digest.to_string(),
         "size": component.size,
         "wit": component.interface.version(),
         "imports": component.interface.imports,

@@ -1,5 +1,6 @@
 //! Moments as people write them: `2027-01-01T00:00:00Z`.
 
+use portcullis_adhoc_program::civil;
 use toml::value::{Date, Datetime, Offset, Time};
 
 /// A moment, ns since 1970 in UTC (CLOCK_REALTIME).
@@ -42,14 +43,8 @@ impl std::fmt::Display for Moment {
     /// In UTC, as in `2027-01-01T00:00:00.5Z`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (seconds, nanoseconds) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
-        let (day, second) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
-        let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-        let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let month = (5 * of_year + 2) / 153;
-        let date = of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = year + era * 400 + i64::from(month <= 2);
+        let second = seconds % 86_400;
+        let (year, month, date) = civil((seconds / 86_400).cast_signed());
         write!(f, "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)?;
         if nanoseconds > 0 {
             write!(f, ".{}", format!("{nanoseconds:09}").trim_end_matches('0'))?;

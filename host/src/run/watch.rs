@@ -16,9 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::digest::Digest;
 use anyhow::Context as _;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
-use sha2::{Digest as _, Sha256};
 
 /// How long nothing has to come before a file counts as written.
 const QUIET: Duration = Duration::from_millis(150);
@@ -30,7 +30,7 @@ pub(super) struct Watch {
     /// By the number that inotify gave their directory.
     directories: BTreeMap<i32, PathBuf>,
     /// By path, what was in them when they were looked at last.
-    files: BTreeMap<PathBuf, [u8; 32]>,
+    files: BTreeMap<PathBuf, Digest>,
     /// Those that something has come for, and when.
     touched: BTreeMap<PathBuf, Instant>,
 }
@@ -112,8 +112,8 @@ fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
-fn digest(file: &Path) -> io::Result<[u8; 32]> {
-    Ok(Sha256::digest(fs::read(file)?).into())
+fn digest(file: &Path) -> io::Result<Digest> {
+    Ok(Digest::of(&fs::read(file)?))
 }
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl Open {
     pub fn close_plugin(&mut self, plugin: usize) -> Option<Interval> {
         if let Some(member) = self.parts.select(&[plugin], |member| !member.ended).pop() {
             member.end();
-            let (gated, shared) = (self.parts.shared.gated, Arc::clone(&self.parts.shared));
+            let gated = self.parts.shared.gated;
             let _ = self.store_close(&[plugin]);
             let member = self.parts.member_mut(plugin)?;
             member.stop();
@@ -205,8 +205,8 @@ impl Open {
             } else {
                 member.detach();
                 member.join_detaching();
-                let _ = shared.grace.wait();
-                member.note_in_flight(None, clock::now());
+                let _ = self.parts.wait();
+                self.parts.member_mut(plugin)?.note_in_flight(None, clock::now());
             }
         }
         self.parts.member(plugin)?.windows.last()?.close
@@ -251,7 +251,7 @@ impl Open {
             // A hit runs the old one's program and then the new one's: who finds the old one closed finds the new one open, since that was stored
             // before. Where the order is another, a hit that began before both stores is let through first.
             if !ordered {
-                let _ = self.parts.shared.grace.wait();
+                let _ = self.parts.wait();
             }
             let close = self.parts.shared.gate.close(closes);
             self.after_open(opens, open);

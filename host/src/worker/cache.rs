@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use sha2::{Digest as _, Sha256};
+use crate::digest::Digest;
 
 /// How many components are kept; the one that was not used for longest goes first.
 const ENTRIES: usize = 64;
@@ -41,13 +41,12 @@ impl Cache {
         (of_directory.is_dir() && own).then_some(Cache { directory })
     }
 
-    fn path(&self, component: &[u8]) -> PathBuf {
-        let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.directory.join(digest)
+    fn path(&self, component: Digest) -> PathBuf {
+        self.directory.join(component.hex())
     }
 
     /// What a worker made of this component before, if it is there.
-    pub(super) fn load(&self, component: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn load(&self, component: Digest) -> Option<Vec<u8>> {
         let path = self.path(component);
         let compiled = fs::read(&path).ok()?;
         // That it was used now matters to nobody but `trim`.
@@ -59,7 +58,7 @@ impl Cache {
     }
 
     /// Keeps what a worker made of this component. Where that fails, the next run compiles again.
-    pub(super) fn store(&self, component: &[u8], compiled: &[u8]) {
+    pub(super) fn store(&self, component: Digest, compiled: &[u8]) {
         let path = self.path(component);
         let new = self.directory.join(format!(".{}", std::process::id()));
         let write = || -> io::Result<()> {
@@ -97,16 +96,16 @@ mod tests {
     fn keeps() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::at(directory.path().join("a/portcullis")).unwrap();
-        assert_eq!(cache.load(b"component"), None);
-        cache.store(b"component", b"code");
-        cache.store(b"other", b"");
-        assert_eq!(cache.load(b"component").as_deref(), Some(&b"code"[..]));
+        assert_eq!(cache.load(Digest::of(b"component")), None);
+        cache.store(Digest::of(b"component"), b"code");
+        cache.store(Digest::of(b"other"), b"");
+        assert_eq!(cache.load(Digest::of(b"component")).as_deref(), Some(&b"code"[..]));
         for n in 0..ENTRIES {
-            cache.store(format!("{n}").as_bytes(), b"x");
-            cache.load(b"component");
+            cache.store(Digest::of(format!("{n}").as_bytes()), b"x");
+            cache.load(Digest::of(b"component"));
         }
-        assert_eq!(cache.load(b"component").as_deref(), Some(&b"code"[..]));
-        assert_eq!(cache.load(b"other"), None);
+        assert_eq!(cache.load(Digest::of(b"component")).as_deref(), Some(&b"code"[..]));
+        assert_eq!(cache.load(Digest::of(b"other")), None);
         assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), ENTRIES);
     }
 

@@ -32,7 +32,7 @@ use std::{fmt::Debug, io};
 
 pub use answer::{Answers, Maps, NoMaps};
 pub use cache::Cache;
-pub use process::{Cause, Options, Worker, WorkerError};
+pub use process::{Cause, Component, Options, Worker, WorkerError};
 pub use pump::{Command, Drained, Event, Notice, Pump, Source};
 pub use quota::Dropped;
 #[cfg(feature = "guest")]

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     cage::{self, Missing},
     contract::{Limits, Program, Schema, Table},
+    digest::Digest,
 };
 
 /// How long compiling and instantiating may take. The largest plugins known, Python's, take 5 s on a slow machine.
@@ -129,6 +130,17 @@ pub struct Options {
     pub whole_cage: bool,
 }
 
+/// What is known of a component without running it.
+#[derive(Clone, Debug, Default)]
+pub struct Component {
+    /// Of the file that the worker was given.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What it imports and exports, as its worker says.
+    pub interface: Interface,
+}
+
 /// A worker process and its plugin, before the opening of the gate.
 #[derive(Debug)]
 pub struct Worker {
@@ -136,7 +148,7 @@ pub struct Worker {
     // The thread that loads ends when the process does, so the process goes first.
     pub(super) process: Process,
     phase: Phase,
-    interface: Interface,
+    component: Component,
     /// Where its batches are written.
     pub(super) memory: Memory,
     pub(super) schema: Schema,
@@ -177,7 +189,7 @@ impl Begun {
 #[derive(Debug)]
 enum Phase {
     /// A thread talks to it until the component is loaded.
-    Loading(JoinHandle<Result<(Talk, Interface), Cause>>),
+    Loading(JoinHandle<Result<(Talk, Component), Cause>>),
     Loaded(Box<Talk>),
     /// It failed, and the error was given out.
     Failed,
@@ -234,26 +246,26 @@ impl Worker {
         let (name, limits, cache, whole) = (options.name.clone(), options.limits, options.cache.clone(), options.whole_cage);
         let Begun { process, memory, mut talk, outside } = Begun::new(options)?;
         let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
+            // While the worker locks itself in.
+            let (digest, size) = (Digest::of(&wasm), wasm.len() as u64);
             let missing = talk.caged(LOADING)?;
             missing.extend(outside);
             if whole && !missing.is_empty() {
                 return Err(Cause::Uncaged(std::mem::take(missing)));
             }
-            let compiled = cache.as_ref().and_then(|cache| cache.load(&wasm)).map(Bytes);
-            let load = ToWorker::Load { wasm: Bytes(wasm), compiled, limits };
-            let loaded = talk.ask(&load, LOADING)?;
+            let compiled = cache.as_ref().and_then(|cache| cache.load(digest)).map(Bytes);
+            let loaded = talk.ask(&ToWorker::Load { wasm: Bytes(wasm), compiled, limits }, LOADING)?;
             let Returned::Loaded { compiled, interface } = loaded else { return Err(wrong_return(&loaded, CallKind::Load)) };
-            if let (ToWorker::Load { wasm, .. }, Some(compiled), Some(cache)) = (load, compiled, cache) {
-                cache.store(&wasm.0, &compiled.0);
+            if let (Some(compiled), Some(cache)) = (compiled, cache) {
+                cache.store(digest, &compiled.0);
             }
-            Ok((talk, interface))
+            Ok((talk, Component { digest, size, interface }))
         })?;
-        let interface = Interface::default();
         Ok(Worker {
             name,
             process,
             phase: Phase::Loading(loading),
-            interface,
+            component: Component::default(),
             memory,
             schema: Schema::default(),
             timers: Vec::new(),
@@ -281,10 +293,10 @@ impl Worker {
         &self.name
     }
 
-    /// Waits until the component is compiled and instantiated: what it imports and exports.
-    pub fn loaded(&mut self) -> Result<&Interface, WorkerError> {
+    /// Waits until the component is compiled and instantiated.
+    pub fn loaded(&mut self) -> Result<&Component, WorkerError> {
         self.talk()?;
-        Ok(&self.interface)
+        Ok(&self.component)
     }
 
     /// Waits until the component is loaded; the layers that the worker's cage lacks, for want of this kernel or this user. The worker
@@ -334,9 +346,9 @@ impl Worker {
         {
             let panicked = |_| Err(Cause::Host(io::Error::other("the thread that loads it panicked")));
             match loading.join().unwrap_or_else(panicked) {
-                Ok((talk, interface)) => {
+                Ok((talk, component)) => {
                     self.phase = Phase::Loaded(Box::new(talk));
-                    self.interface = interface;
+                    self.component = component;
                 }
                 Err(cause) => return Err(self.failed(cause)),
             }

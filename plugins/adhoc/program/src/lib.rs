@@ -13,7 +13,7 @@ mod time;
 pub use map::{Content, Element, Map};
 pub use printf::{Cell, Kind, join, printf, text, unfit, value};
 use serde::{Deserialize, Serialize};
-pub use time::{Clock, time};
+pub use time::{Clock, civil, time};
 
 /// A program, apart from its probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,7 +74,7 @@ pub fn time(format: &str, nsecs: u64, clock: Clock) -> String {
 }
 
 /// Year, month and day of a day since 1970-01-01. A year of this reckoning begins in March, so that the leap day is its last.
-fn civil(day: i64) -> (i64, i64, i64) {
+pub fn civil(day: i64) -> (i64, i64, i64) {
     // 719,468 days from 0000-03-01 to 1970-01-01; 146,097 days in 400 years.
     let day = day + 719_468;
     let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
