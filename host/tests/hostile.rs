@@ -23,6 +23,7 @@ mod random;
 mod run;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{
@@ -320,17 +321,20 @@ fn count(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |count| count.parse().unwrap())
 }
 
-/// Tries components by number, and notes how many were good.
+/// Tries components by number, and notes what became of how many.
 fn check_components(what: &str, count: usize, make: impl Fn(usize) -> Vec<u8> + Sync) {
-    let (good, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    beside_a_neighbour(count, |number| match try_component(make(number)) {
-        Ok(()) => _ = good.fetch_add(1, Ordering::Relaxed),
-        Err(error) if is_named(&error) => {}
-        Err(error) => wrong.lock().unwrap().push(format!("{what} {number}: {error}")),
+    let (ends, wrong) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+    beside_a_neighbour(count, |number| {
+        let end = match try_component(make(number)) {
+            Ok(()) => "started".to_owned(),
+            Err(error) if is_named(&error) => error.cause.fault().map_or("its own error".into(), |kind| format!("{kind:?}")),
+            Err(error) => return wrong.lock().unwrap().push(format!("{what} {number}: {error}")),
+        };
+        *ends.lock().unwrap().entry(end).or_insert(0) += 1;
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    eprintln!("{count} components, of which {} started", good.into_inner());
+    eprintln!("{count} times a {what}: {:?}", ends.into_inner().unwrap());
 }
 
 /// Components that are cut off, or in which bits are turned: a named error, or they are as good as before. `PORTCULLIS_DAMAGED=1000`
@@ -353,12 +357,11 @@ fn damaged_components() {
     });
 }
 
-/// Modules made at random run when a plugin starts, which holds each beside its own code. `PORTCULLIS_MODULES=10000` has more of
-/// them.
+/// Modules that wasm-smith makes at random run when a plugin starts, which holds each beside its own code. `PORTCULLIS_MODULES=10000`
+/// has more of them.
 #[test]
 fn random_modules() {
     let whole = Guest { handle: ECHO.into(), ..Guest::default() }.component();
-    check_components("random module", count("PORTCULLIS_MODULES", 200), |number| {
-        random::beside(&whole, &random::module(&mut Random::new(number as u64)))
-    });
+    let modules = random::modules(0, count("PORTCULLIS_MODULES", 400));
+    check_components("random module", modules.len(), |number| random::beside(&whole, &modules[number]));
 }
