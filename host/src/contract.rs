@@ -393,6 +393,10 @@ pub struct StreamCounts {
 pub struct Limits {
     /// Linear memory of the component, bytes.
     pub memory: u64,
+    /// Elements of all its tables together.
+    pub table_elements: u64,
+    /// Its call stack, bytes.
+    pub stack: u32,
     /// The time one call into the plugin may take, ns.
     pub call: u64,
     /// The size of its ring, bytes, a power of two and a multiple of the page size.
@@ -419,6 +423,8 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             memory: 64 << 20,
+            table_elements: 1_000_000,
+            stack: 512 << 10,
             call: 1_000_000_000,
             ring: 8 << 20,
             maps: 256 << 20,

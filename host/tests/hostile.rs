@@ -9,7 +9,7 @@
 //! | `at CALL` | how far the plugin is taken: `load`, `configure`, ... `hand-over` |
 //! | `configure`, `prepare`, `start`, `handle`, `tick`, `finish`, `hand-over`, `realloc`, `fields` | WAT; deeper lines go on with it |
 //! | `pages N`, `wasi` | of its memory at the start; it imports a part of WASI |
-//! | `memory`, `call` | its limits, MiB and ms |
+//! | `memory`, `stack`, `table-elements`, `call` | its limits: MiB, KiB, as it is, ms |
 //!
 //! In WAT, `{68=65536}` stores a word and `WELL` returns a result without an error.
 
@@ -146,6 +146,8 @@ impl Case {
                 "fields" => guest.fields = body,
                 "pages" => guest.pages = value.parse().unwrap(),
                 "wasi" => guest.wasi = true,
+                "stack" => limits.stack = value.parse::<u32>().unwrap() << 10,
+                "table-elements" => limits.table_elements = value.parse().unwrap(),
                 "memory" => limits.memory = value.parse::<u64>().unwrap() << 20,
                 "call" => limits.call = value.parse::<u64>().unwrap() * 1_000_000,
                 other => panic!("{other} is no key"),

@@ -3,7 +3,12 @@
 //! The walk goes over toml's own tree with the place of every key and value, not through serde: it finds all mistakes at once, and
 //! each message can say what the key is for.
 
-use std::{collections::BTreeSet, ops::Range, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
+    path::Path,
+    time::Duration,
+};
 
 use portcullis_ebpf::{DataClass, diagnostic::suggest};
 use serde_json::Value as Json;
@@ -30,6 +35,12 @@ const MAX_MEMORY: u64 = 4 << 30;
 
 /// The least that is worth giving: a Rust component's stack alone is 1 MiB.
 const MIN_MEMORY: u64 = 1 << 20;
+
+/// The most elements that the tables of a component can have: those of one, in WebAssembly of 32 bits.
+const MAX_TABLE_ELEMENTS: u64 = u32::MAX as u64;
+
+/// How large a component's call stack may be: it is a part of the worker's own, which is 8 MiB where nobody has changed it.
+const STACK: RangeInclusive<u64> = 64 << 10..=4 << 20;
 
 /// The largest ring: kernel memory that stays resident. The kernel itself takes up to 2 GiB, the largest power of two in the `u32`
 /// of `max_entries`.
@@ -434,6 +445,8 @@ impl Reader {
     fn limits(&mut self, section: &Section<'_, '_>) -> Limits {
         let known = [
             "memory",
+            "table-elements",
+            "stack",
             "call",
             "ring",
             "maps",
@@ -483,6 +496,18 @@ impl Reader {
             match u32::try_from(points) {
                 Ok(points) if (1..=MAX_ATTACH_POINTS).contains(&points) => limits.attach_points = points,
                 _ => self.problem(span, format!("`plugin.limits.attach-points` must be between 1 and {MAX_ATTACH_POINTS}"), None),
+            }
+        }
+        if let Some(elements) = self.bounded(section, "table-elements", MAX_TABLE_ELEMENTS) {
+            limits.table_elements = elements;
+        }
+        if let Some((stack, span)) = self.size(section, "stack") {
+            match STACK.contains(&stack) {
+                true => limits.stack = stack as u32,
+                false => {
+                    let (least, most) = (quantity::shown(*STACK.start()), quantity::shown(*STACK.end()));
+                    self.problem(span, format!("`plugin.limits.stack` must be between {least} and {most}"), None);
+                }
             }
         }
         if let Some(probes) = self.bounded(section, "probes", MAX_PROBES) {

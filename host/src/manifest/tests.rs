@@ -50,6 +50,8 @@ probes = ["span:syscall:open*"]
 read = ["user-memory", "arguments"]
 [plugin.limits]
 memory = "32MiB"
+table-elements = 1000
+stack = "1MiB"
 call = "100ms"
 ring = "1MiB"
 maps = "16MiB"
@@ -132,6 +134,8 @@ fn a_whole_manifest() {
                     },
                     limits: Limits {
                         memory: 32 << 20,
+                        table_elements: 1000,
+                        stack: 1 << 20,
                         call: 100_000_000,
                         ring: 1 << 20,
                         maps: 16 << 20,

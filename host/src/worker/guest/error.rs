@@ -17,6 +17,8 @@ pub(super) enum Stopped {
     TooLong,
     #[error("the memory is used up")]
     Memory,
+    #[error("there are too many elements in tables")]
+    Table,
     #[error("waiting is not allowed")]
     Blocked,
 }
@@ -31,6 +33,9 @@ pub(super) fn explain(call: CallKind, time: Duration, limits: &Limits, error: &w
         match stopped {
             Stopped::TooLong => (FaultKind::TooLong, format!("{name} took longer than {time:?}")),
             Stopped::Memory => (FaultKind::Memory, format!("{name} needed more than {} of memory", size(limits.memory))),
+            Stopped::Table => {
+                (FaultKind::Memory, format!("{name} needed more than {} elements in its tables", limits.table_elements))
+            }
             Stopped::Blocked => (FaultKind::Blocked, format!("{name} blocked in a host call; a plugin must not sleep or wait")),
         }
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {

@@ -81,7 +81,7 @@ impl Guest {
         let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime.map_err(internal)?));
         let entered = runtime.enter();
 
-        let engine = Engine::new(&config()).map_err(internal)?;
+        let engine = Engine::new(&config(limits.stack)).map_err(internal)?;
         let known = before.and_then(|before| compiled::read(&engine, &before));
         let is_new = known.is_none();
         let component = known.map_or_else(|| compile(&engine, wasm), Ok)?;
@@ -94,7 +94,7 @@ impl Guest {
         let state = State {
             speaker,
             deadline: deadline.clone(),
-            memory: Memory::new(limits.memory),
+            memory: Memory::new(&limits),
             wasi: wasi::context(&transcript),
             transcript,
             tables: Vec::new(),
@@ -239,8 +239,12 @@ fn timed<T>(
     outcome
 }
 
-fn config() -> Config {
+/// `stack` is that of the component, bytes.
+fn config(stack: u32) -> Config {
     let mut config = Config::new();
+    config.max_wasm_stack(stack as usize);
+    // Nothing here runs on stacks of this kind, but they have to be larger.
+    config.async_stack_size(2 * stack as usize);
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     // It would make a memfd for every component, and a worker has no descriptors to spare.
