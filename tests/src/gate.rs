@@ -240,6 +240,11 @@ pub struct Traced<'e, S> {
 pub trait Counts {
     /// What a plugin's programs have counted.
     fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>);
+
+    /// How often the kernel skipped one of them, where the session tells.
+    fn misses(&self, _plugin: usize) -> u64 {
+        0
+    }
 }
 
 impl Counts for Attached {
@@ -252,11 +257,19 @@ impl Counts for Open {
     fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
         self.counts(plugin)
     }
+
+    fn misses(&self, plugin: usize) -> u64 {
+        self.account(plugin).expect("counts can be read").map_or(0, |account| account.misses)
+    }
 }
 
 impl Counts for Closed {
     fn counts(&self, plugin: usize) -> (Vec<ProbeCounts>, Vec<StreamCounts>) {
         self.counts(plugin).expect("counts can be read")
+    }
+
+    fn misses(&self, plugin: usize) -> u64 {
+        self.account(plugin).expect("counts can be read").map_or(0, |account| account.misses)
     }
 }
 
@@ -310,6 +323,12 @@ impl<'e, S> Traced<'e, S> {
 }
 
 impl<S: Counts> Traced<'_, S> {
+    /// How often the kernel skipped a program of a plugin. One that can be preempted in a program does so with those that would
+    /// run it meanwhile on the same CPU: `active` of struct bpf_prog is one number a CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
+    pub fn misses(&self, plugin: usize) -> u64 {
+        self.session.misses(plugin)
+    }
+
     /// All that a plugin's programs have changed so far.
     pub fn recorded(&mut self, plugin: usize) -> Recorded {
         let (probes, streams) = self.session.counts(plugin);

@@ -24,42 +24,54 @@ use place::Place;
 struct Task {
     name: &'static str,
     about: &'static str,
-    run: fn(&Place) -> Result<()>,
+    run: Run,
+}
+
+/// What a command is given.
+enum Run {
+    /// Nothing but the checkout.
+    Plain(fn(&Place) -> Result<()>),
+    /// Its arguments as well.
+    With(fn(&Place, &[&str]) -> Result<()>),
 }
 
 const TASKS: &[Task] = &[
     Task {
         name: "quickstart",
         about: "build the plugins and the host, and run examples/quickstart/bundle.toml on this kernel",
-        run: quickstart::run,
+        run: Run::Plain(quickstart::run),
     },
-    Task { name: "test", about: "format check, lints, documentation, all builds, all tests", run: test::run },
+    Task { name: "test", about: "format check, lints, documentation, all builds, all tests", run: Run::Plain(test::run) },
     Task {
         name: "seed",
         about: "run the seed experiment: what the gate is for, measured with it and without it",
-        run: seed::run,
+        run: Run::Plain(seed::run),
     },
     Task {
         name: "compare",
         about: "start and stop Portcullis and, where it is installed, bpftrace in the midst of events, and print one table",
-        run: compare::run,
+        run: Run::Plain(compare::run),
     },
     Task {
         name: "kernels",
-        about: "load every test program on this kernel and on others, 5.10 to 7.2, in virtual machines",
-        run: kernels::run,
+        about: "load every test program on this kernel and on others, 5.10 to 7.2, in virtual machines; or of both, those that are named",
+        run: Run::With(kernels::run),
     },
     Task {
         name: "plugins",
         about: "build the first-party plugins, and those that tests need, into target/plugins",
-        run: plugins::run,
+        run: Run::Plain(plugins::run),
     },
     Task {
         name: "dist",
         about: "build target/dist/portcullis, an executable that has the plugin of `portcullis trace` inside",
-        run: dist::run,
+        run: Run::Plain(dist::run),
     },
-    Task { name: "examples", about: "build the example plugin in each language into target/examples", run: examples::run },
+    Task {
+        name: "examples",
+        about: "build the example plugin in each language into target/examples",
+        run: Run::Plain(examples::run),
+    },
 ];
 
 fn main() -> ExitCode {
@@ -78,11 +90,12 @@ fn dispatch(arguments: &[String]) -> Result<()> {
             process::say(&help());
             Ok(())
         }
-        [name] => match TASKS.iter().find(|task| task.name == *name) {
-            Some(task) => (task.run)(&Place::find()?),
+        [name, arguments @ ..] => match TASKS.iter().find(|task| task.name == *name).map(|task| &task.run) {
+            Some(Run::Plain(run)) if arguments.is_empty() => run(&Place::find()?),
+            Some(Run::Plain(_)) => bail!("`cargo xtask {name}` takes no arguments\n\n{}", help()),
+            Some(Run::With(run)) => run(&Place::find()?, arguments),
             None => bail!("there is no command `{name}`\n\n{}", help()),
         },
-        [name, ..] => bail!("`cargo xtask {name}` takes no arguments\n\n{}", help()),
     }
 }
 

@@ -18,6 +18,8 @@ struct Looked {
     violations: Vec<String>,
     spans: usize,
     unpaired: u64,
+    /// How often the kernel skipped a program.
+    misses: u64,
 }
 
 /// Threads that are in a call at the opening return from it and then make a whole one: what is reported beside that one, and spans that
@@ -46,17 +48,18 @@ fn round(experiment: &Experiment<'_>, load: &Load, blocked: &mut Blocked, looked
         }
     });
     let (probes, streams) = traced.session.counts(0).unwrap();
-    if streams[0].ring_full == 0 {
-        for tid in blocked.pids() {
-            let count = reported.get(&tid).copied().unwrap_or(0);
-            if count != 1 {
-                looked.violations.push(format!("thread {tid}: {count} spans, and 1 was whole"));
-            }
-        }
+    let misses = traced.misses(0);
+    looked.misses += misses;
+    let counts = blocked.pids().into_iter().map(|tid| (tid, reported.get(&tid).copied().unwrap_or(0)));
+    let (absent, more): (Vec<_>, Vec<_>) = counts.filter(|(_, count)| *count != 1).partition(|(_, count)| *count == 0);
+    let silent = if streams[0].ring_full > 0 || absent.len() as u64 <= misses { Vec::new() } else { absent };
+    for (tid, count) in silent.into_iter().chain(more) {
+        looked.violations.push(format!("thread {tid}: {count} spans, and 1 was whole"));
     }
     if let Some(unpaired) = probes[0].unpaired {
-        // Each process of the load may have been in a call, too.
-        let (least, most) = (blocked.pids().len() as u64, (blocked.pids().len() + load.pids().len()) as u64);
+        // Each process of the load may have been in a call, too; and what the kernel missed is an entry or an exit.
+        let least = (blocked.pids().len() as u64).saturating_sub(misses);
+        let most = (blocked.pids().len() + load.pids().len()) as u64 + misses;
         if !(least..=most).contains(&unpaired) {
             looked.violations.push(format!("{unpaired} unpaired, and there were {least} to {most}"));
         }
@@ -77,10 +80,10 @@ fn exits_without_entries_never_report() {
         let experiment = way.experiment(&kernel::options());
         let mut looked = Looked::default();
         (0..way.rounds).for_each(|_| round(&experiment, &load, &mut blocked, &mut looked));
-        let (calls, spans, unpaired) = (THREADS * way.rounds, looked.spans, looked.unpaired);
+        let (calls, spans, unpaired, misses) = (THREADS * way.rounds, looked.spans, looked.unpaired, looked.misses);
         of_the_load += spans.saturating_sub(calls);
         let looked_at = format_args!(
-            "{} ({}): {calls} calls over an opening, {spans} spans, {unpaired} unpaired",
+            "{} ({}): {calls} calls over an opening, {spans} spans, {unpaired} unpaired, {misses} missed",
             way.name,
             experiment.mechanism()
         );
@@ -115,8 +118,11 @@ fn clones(options: &Options) -> Vec<String> {
     let long = traced.rows.iter().map(|(_, row)| duration(row)).filter(|duration| *duration > elapsed);
     let mut wrong: Vec<String> =
         long.map(|duration| format!("a clone of {duration} ns, and the gate was open for {elapsed}")).collect();
-    if (counts.entered, counts.matched, counts.unpaired, traced.rows.len()) != (100, 100, Some(100), 100) {
-        wrong.push(format!("100 clones: {} rows, {counts:?}", traced.rows.len()));
+    // A kernel that is preempted in a program skips the hits of other threads meanwhile.
+    let misses: u64 = traced.closed.misses().unwrap().iter().map(|misses| misses.count).sum();
+    let counted = [counts.entered, counts.matched, counts.unpaired.unwrap_or(0), traced.rows.len() as u64];
+    if counted.iter().any(|count| count.abs_diff(100) > misses) {
+        wrong.push(format!("100 clones: {} rows, {misses} missed, {counts:?}", traced.rows.len()));
     }
     wrong
 }

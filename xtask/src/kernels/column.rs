@@ -129,6 +129,8 @@ fn lacking(columns: &[Column]) -> String {
     for column in columns {
         for lack in &column.lacks {
             match all.iter_mut().find(|(known, _)| *known == lack) {
+                // A case can lack the same twice.
+                Some((_, releases)) if releases.last() == Some(&column.release.as_str()) => {}
                 Some((_, releases)) => releases.push(&column.release),
                 None => all.push((lack, vec![&column.release])),
             }

@@ -25,7 +25,7 @@ pub(crate) struct Kernel {
 }
 
 /// The kernels, and the versions that each may be, the first that there is: extended regular expressions. Of these the newest.
-const SERIES: [(&str, &[&str]); 4] =
+pub(crate) const SERIES: [(&str, &[&str]); 4] =
     [("5.10", &[r"5\.10"]), ("6.1", &[r"6\.1"]), ("6.12", &[r"6\.12"]), ("7.2", &[r"7\.2", r"[0-9]+\.[0-9]+"])];
 /// Debian's suites that have them, and whether they are those of its security archive.
 const SUITES: [(&str, bool); 5] =

@@ -32,7 +32,7 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 5] = ["language", "kinds", "tools", "oracle", "whole"];
+const TESTS: [&str; 6] = ["language", "kinds", "tools", "oracle", "whole", "guarantees"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
@@ -40,15 +40,31 @@ const LIST: &str = "/tests";
 /// Where the table is kept.
 const DOCUMENT: &str = "docs/kernels.md";
 
-/// Kernels and what runs them.
+/// Kernels, what runs them, and the tests that they run.
 pub(crate) struct Prepared {
     kernels: Vec<fetch::Kernel>,
+    tests: Vec<String>,
 }
 
-/// Runs all of it and prints the table; with UPDATE_EXPECT=1 also into docs/kernels.md.
-pub(crate) fn run(place: &Place) -> Result<()> {
+/// Runs all of it and prints the table; with UPDATE_EXPECT=1 also into docs/kernels.md. Where kernels or tests are named, only these.
+pub(crate) fn run(place: &Place, named: &[&str]) -> Result<()> {
+    let (tests, series): (Vec<_>, Vec<_>) = named.iter().copied().partition(|name| TESTS.contains(name));
+    if let Some(unknown) = series.iter().find(|name| !fetch::SERIES.iter().any(|(series, _)| series == *name)) {
+        let known = fetch::SERIES.iter().map(|(series, _)| *series).chain(TESTS).collect::<Vec<_>>();
+        bail!("there is no kernel and no test `{unknown}`; there are {}", known.join(", "));
+    }
     plugins::run(place)?;
-    check(place, &prepare(place)?)
+    let mut prepared = prepare(place)?;
+    if named.is_empty() {
+        return check(place, &prepared);
+    }
+    if !tests.is_empty() {
+        prepared.tests = tests.into_iter().map(str::to_owned).collect();
+    }
+    if !series.is_empty() {
+        prepared.kernels.retain(|kernel| series.contains(&kernel.series));
+    }
+    judge(&columns(place, &prepared, series.is_empty())?)
 }
 
 /// The kernels, and the program that runs them.
@@ -60,7 +76,7 @@ pub(crate) fn prepare(place: &Place) -> Result<Prepared> {
         bail!("the kernels are those of Linux on x86-64, and this is another machine");
     }
     tools::qemu(place)?;
-    Ok(Prepared { kernels: fetch::all(place)? })
+    Ok(Prepared { kernels: fetch::all(place)?, tests: TESTS.map(str::to_owned).to_vec() })
 }
 
 /// Has every kernel load every test program.
@@ -68,17 +84,25 @@ pub(crate) fn prepare(place: &Place) -> Result<Prepared> {
 /// # Errors
 /// A kernel refuses one.
 pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
+    let columns = columns(place, prepared, true)?;
+    document::update(place, DOCUMENT, "kernels", &column::table(&columns))?;
+    judge(&columns)
+}
+
+/// What each kernel made of it, the oldest first; of this machine's, too, if `here`.
+fn columns(place: &Place, prepared: &Prepared, here: bool) -> Result<Vec<Column>> {
     let mut build = plugins::native(place, "build")?;
     PROGRAMS.iter().for_each(|program| {
         build.args(["--bin", program]);
     });
     execute(&mut build)?;
-    let tests = tests(place)?;
+    let tests = tests(place, &prepared.tests)?;
 
     let mut columns = Vec::new();
     mount_tracefs(place);
     match missing(is_root(), Path::exists).as_slice() {
-        [] => columns.push(here(place, &tests)?),
+        _ if !here => {}
+        [] => columns.push(this_machine(place, &tests)?),
         missing => say(&format!("warning: this machine's own kernel is left out:\n  - {}", missing.join("\n  - "))),
     }
     let image = make_image(place, &tests)?;
@@ -87,10 +111,12 @@ pub(crate) fn check(place: &Place, prepared: &Prepared) -> Result<()> {
         columns.push(vm::check(place, kernel, &image)?);
     }
     columns.sort_by_key(|column| fetch::numbers(&column.release));
+    show(&column::table(&columns));
+    Ok(columns)
+}
 
-    let table = column::table(&columns);
-    show(&table);
-    document::update(place, DOCUMENT, "kernels", &table)?;
+/// Refuses refusals.
+fn judge(columns: &[Column]) -> Result<()> {
     if let Some(idle) = columns.iter().find(|column| column.programs == 0) {
         bail!("Linux {} loaded no program at all", idle.release);
     }
@@ -106,12 +132,12 @@ fn show(table: &str) {
     println!("{table}");
 }
 
-/// Builds [`TESTS`]; their executables.
-fn tests(place: &Place) -> Result<Vec<PathBuf>> {
+/// Builds these of [`TESTS`]; their executables.
+fn tests(place: &Place, names: &[String]) -> Result<Vec<PathBuf>> {
     let build = || -> Result<Command> {
         let mut build = plugins::native(place, "test")?;
         build.arg("--no-run");
-        TESTS.iter().for_each(|test| {
+        names.iter().for_each(|test| {
             build.args(["--test", test]);
         });
         Ok(build)
@@ -121,8 +147,8 @@ fn tests(place: &Place) -> Result<Vec<PathBuf>> {
     let tests: Vec<PathBuf> = messages.lines().filter_map(|line| json_path(line, "executable")).collect();
     // The programs that they run are built with them.
     let tests: Vec<PathBuf> = tests.into_iter().filter(|path| path.parent().is_some_and(|dir| dir.ends_with("deps"))).collect();
-    if tests.len() != TESTS.len() {
-        bail!("cargo names {} executables for {} tests", tests.len(), TESTS.len());
+    if tests.len() != names.len() {
+        bail!("cargo names {} executables for {} tests", tests.len(), names.len());
     }
     Ok(tests)
 }
@@ -133,7 +159,7 @@ fn list(tests: &[PathBuf]) -> Vec<u8> {
 }
 
 /// The column of this machine's kernel.
-fn here(place: &Place, tests: &[PathBuf]) -> Result<Column> {
+fn this_machine(place: &Place, tests: &[PathBuf]) -> Result<Column> {
     let path = place.target.join("kernels/tests");
     fs::write(&path, list(tests)).with_context(|| format!("can't write {}", path.display()))?;
     // Refusals fail it, and are in what it prints.
