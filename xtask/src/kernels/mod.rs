@@ -32,7 +32,7 @@ const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
 const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 6] = ["language", "kinds", "tools", "oracle", "whole", "guarantees"];
+const TESTS: [&str; 7] = ["language", "kinds", "tools", "oracle", "whole", "guarantees", "aliases"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
