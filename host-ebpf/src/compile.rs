@@ -235,7 +235,7 @@ impl Unit {
     fn add_reads(&mut self, spec: &ProbeSpec, reads: Vec<Read>) {
         for read in reads {
             if self.needs.data.iter().all(|d| d.class != read.class) {
-                self.needs.data.push(DataNeed { class: read.class, probe: spec.name.clone(), text: read.text });
+                self.needs.data.push(DataNeed { class: read.class, probe: Some(spec.name.clone()), text: read.text });
             }
         }
     }

@@ -17,11 +17,14 @@ pub enum DataClass {
     KernelMemory,
     /// Call stacks, of traced processes and of the kernel.
     Stacks,
+    /// Facts about processes, which no program reads: a plugin asks its host for them.
+    Process,
 }
 
 impl DataClass {
     /// All there are.
-    pub const ALL: [DataClass; 4] = [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory, DataClass::Stacks];
+    pub const ALL: [DataClass; 5] =
+        [DataClass::Arguments, DataClass::UserMemory, DataClass::KernelMemory, DataClass::Stacks, DataClass::Process];
 
     /// As manifests spell it.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +33,7 @@ impl DataClass {
             DataClass::UserMemory => "user-memory",
             DataClass::KernelMemory => "kernel-memory",
             DataClass::Stacks => "stacks",
+            DataClass::Process => "process",
         }
     }
 }
@@ -63,8 +67,8 @@ pub struct AttachNeed {
 pub struct DataNeed {
     /// The class.
     pub class: DataClass,
-    /// The name of the probe that needs it first.
-    pub probe: String,
-    /// The expression that needs it, as the spec has it.
+    /// The name of the probe that needs it first; none where it is the component itself that asks.
+    pub probe: Option<String>,
+    /// The expression that needs it, as the spec has it, or what the component imports.
     pub text: String,
 }

@@ -73,7 +73,8 @@ fn describe(compiled: &Compiled, listing: bool) -> String {
         writeln!(out, "stream {} {{ {} }} {} bytes", stream.name, fields.collect::<Vec<_>>().join(", "), stream.size).unwrap();
     }
     for need in &compiled.needs.data {
-        writeln!(out, "reads {}: `{}` in {}", need.class, need.text, need.probe).unwrap();
+        let probe = need.probe.as_deref().unwrap();
+        writeln!(out, "reads {}: `{}` in {probe}", need.class, need.text).unwrap();
     }
     for map in &compiled.maps {
         writeln!(out, "map {}: {:?} {}+{} x {}", map.map, map.kind, map.key_size, map.value_size, map.max_entries).unwrap();

@@ -4,7 +4,7 @@
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use portcullis_ebpf::{Compiled, Diagnostic, Kernel, Options, ProbeSpec, Scope};
+use portcullis_ebpf::{Compiled, DataClass, Diagnostic, Kernel, Limit, Options, ProbeSpec, Scope, needs::DataNeed};
 
 use crate::{
     columns,
@@ -47,6 +47,8 @@ pub struct Built {
     pub specs: Vec<ProbeSpec>,
     /// Its probes.
     pub compiled: Compiled,
+    /// What it is granted to see is within all of these.
+    pub granted: Vec<Limit>,
 }
 
 /// What is wrong with the probes of a bundle: for each error the plugin that it is in. Its `Display` is several lines an error.
@@ -130,7 +132,7 @@ pub fn compile(
             gate: bit,
             scope,
             limits: limits.of_tasks(),
-            granted,
+            granted: granted.clone(),
             wake_at: plugin.limits.ring / 8,
             max_targets: plugin.limits.attach_points as usize,
             max_map_bytes: plugin.grants.maps.map_or(plugin.limits.maps, |granted| granted.min(plugin.limits.maps)),
@@ -138,11 +140,20 @@ pub fn compile(
             ..Options::default()
         };
         match portcullis_ebpf::compile(&specs, kernel, &options) {
-            Ok(compiled) => built.push(Built { plugin, worker, component, specs, compiled }),
+            Ok(mut compiled) => {
+                compiled.needs.data.extend(asks_for_processes(&component));
+                built.push(Built { plugin, worker, component, specs, compiled, granted });
+            }
             Err(errors) => wrong.extend(errors.into_iter().map(|error| (plugin.name.clone(), error))),
         }
     }
     if wrong.is_empty() { Ok(built) } else { Err(SpecErrors(wrong).into()) }
+}
+
+/// What a component needs that asks its host for facts about processes.
+fn asks_for_processes(component: &Component) -> Option<DataNeed> {
+    let import = component.interface.imports("process")?;
+    Some(DataNeed { class: DataClass::Process, probe: None, text: import.to_owned() })
 }
 
 fn spec(probe: contract::Probe) -> ProbeSpec {

@@ -201,6 +201,29 @@ pub struct Frame {
     pub inlined: bool,
 }
 
+/// `process.facts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    /// Its number.
+    pub pid: u32,
+    /// The process that waits for its end.
+    pub parent: u32,
+    /// The real user.
+    pub uid: u32,
+    /// The real group.
+    pub gid: u32,
+    /// When it was forked, CLOCK_MONOTONIC ns, to a tick of 10 ms.
+    pub started: u64,
+    /// The name of its first thread.
+    pub comm: String,
+    /// The path of its program.
+    pub executable: Option<String>,
+    /// Its command line; `None` where its memory did not answer.
+    pub arguments: Option<Vec<String>>,
+    /// Its control group.
+    pub cgroup: Option<String>,
+}
+
 /// `output.table`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {

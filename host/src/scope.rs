@@ -134,7 +134,7 @@ pub fn process(id: u32) -> Result<Process, ScopeError> {
 }
 
 /// The field `starttime` of proc_pid_stat(5), the 22nd; the second, the name, may hold blanks and brackets.
-fn started_in(stat: &str) -> Option<u64> {
+pub(crate) fn started_in(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
@@ -153,6 +153,11 @@ pub fn user(name: &str) -> Result<u32, ScopeError> {
 fn user_in(users: &str, name: &str) -> Option<u32> {
     let line = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))?;
     line.get(2)?.parse().ok()
+}
+
+/// Where the unified hierarchy is mounted, if it is.
+pub(crate) fn cgroup_root() -> Option<PathBuf> {
+    mounted(&read("/proc/self/mounts").ok()?)
 }
 
 /// A control group by its path, below the hierarchy's root or absolute, by a systemd unit, or by a container's id.

@@ -200,7 +200,7 @@ fn maps_are_read_and_written() {
         &Guest { prepare, start, handle, finish, ..Guest::default() },
         &streams(),
         &maps(),
-        Answers { maps: Box::new(fake.clone()), names: Names::default() },
+        Answers { maps: Box::new(fake.clone()), ..Answers::none() },
     )
     .started();
     run.ring.emit([record(1)].into_iter());
@@ -231,7 +231,7 @@ fn asks_without_end() {
         },
         &streams(),
         &maps(),
-        Answers { maps: Box::new(FakeMaps::default()), names: Names::default() },
+        Answers { maps: Box::new(FakeMaps::default()), ..Answers::none() },
     )
     .started();
     run.ring.emit([record(1)].into_iter());

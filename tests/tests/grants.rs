@@ -4,7 +4,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use portcullis_tests::{Bundle, Outcome, adhoc, lock, manifest, workload};
+use portcullis_tests::{Bundle, Outcome, adhoc, component, lock, manifest, workload};
 use serde_json::Value;
 
 const NOBODY: u64 = 65534;
@@ -145,10 +145,10 @@ fn a_number_given_out_again() {
     // Both start a child: it ends the process that is granted, and then calls getppid(2) under its number.
     let script = format!("kill -9 {pid}; while test -e /proc/{pid}; do :; done; {} getppid-as {pid} 5", workload().display());
     let mut started = Command::new("sh");
-    started.args(["-c", &format!("sleep 0.5; {script}")]);
-    let run = bundle.start(&["--duration", "1500ms"]);
+    started.args(["-c", &format!("sleep 2; {script}")]);
+    let run = bundle.start(&["--duration", "3s"]);
     let mut child = started.spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::thread::sleep(std::time::Duration::from_millis(2100));
     drop(busy);
     let status = child.wait().unwrap();
     let outcome = run.finish();
@@ -167,6 +167,66 @@ fn no_such() {
     ] {
         let outcome = Bundle::new(&plugin(scope, &[("calls", GETPPID, "return")])).run(&["--", "true"]);
         assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.contains(expect), "{}", outcome.stderr);
+    }
+}
+
+/// A bundle of the plugin that looks processes up, with these grants.
+fn lookups(others: &[u32], grants: &str) -> Bundle {
+    let source = component("plugins", "processes");
+    let plugin = format!(
+        "[[plugin]]\nname = \"p\"\nsource = {:?}\nconfig = {{ others = {others:?} }}\ngrants = {{ probes = [\"*\"], {grants} }}\n",
+        source.to_str().unwrap()
+    );
+    Bundle::new(&manifest(&[plugin]))
+}
+
+/// Facts about processes are there where they are granted: of those that were traced, and of any other.
+#[test]
+fn facts() {
+    let Some(_lock) = lock() else { return };
+    let busy = Busy::new();
+    let outcome =
+        lookups(&[busy.pid(), u32::MAX], "read = [\"process\"]").run(&["--", workload().to_str().unwrap(), "getppid", "5"]);
+    outcome.good();
+    let rows = outcome.rows();
+    let row = |pid: u64| rows.iter().find(|row| row["pid"] == pid).unwrap_or_else(|| panic!("no {pid} in {rows:?}"));
+    let other = row(busy.pid().into());
+    assert_eq!((&other["comm"], &other["parent"], &other["uid"]), (&"sh".into(), &std::process::id().into(), &0.into()));
+    assert!(other["arguments"].as_str().unwrap().starts_with("sh -c while :;"), "{other}");
+    assert!(other["executable"].as_str().unwrap().starts_with('/'), "{other}");
+    assert_eq!(row(u32::MAX.into())["comm"], Value::Null);
+    assert_eq!(rows.len(), 3, "{rows:?}");
+}
+
+/// The scope that is granted holds for facts as for probes.
+#[test]
+fn facts_within_a_scope() {
+    let Some(_lock) = lock() else { return };
+    let (busy, other) = (Busy::new(), Busy::new());
+    let grants = format!("read = [\"process\"], scope = {{ pid = {} }}", busy.pid());
+    let outcome = lookups(&[busy.pid(), other.pid(), 1], &grants).run(&["--duration", "100ms"]);
+    outcome.good();
+    assert_eq!(values(&outcome, "processes", "comm"), [Value::from("sh"), Value::Null, Value::Null]);
+}
+
+/// Who asks for facts and is not granted them does not run, and is told what would grant them; and denied stays denied.
+#[test]
+fn facts_are_a_need() {
+    let Some(_lock) = lock() else { return };
+    for (grants, expect) in [
+        (
+            "",
+            "it reads facts about processes: who they are, their programs and their command lines (it imports `portcullis:plugin/process@0.1.0`)",
+        ),
+        ("", "read = [\"process\"]"),
+        (
+            "read = [\"process\"], deny = { read = [\"process\"] }",
+            "(it imports `portcullis:plugin/process@0.1.0`), which is denied",
+        ),
+    ] {
+        let outcome = lookups(&[], grants).run(&["--", "true"]);
+        assert_eq!(outcome.code, Some(3));
         assert!(outcome.stderr.contains(expect), "{}", outcome.stderr);
     }
 }

@@ -17,11 +17,12 @@ use portcullis_tests::{component, lock, portcullis};
 use serde_json::Value;
 
 /// The directory below `target/`, the component, and its config. Those that are told their probes have none of their own.
-const PLUGINS: [(&str, &str, &str); 8] = [
+const PLUGINS: [(&str, &str, &str); 9] = [
     ("plugins", "adhoc", r#"{"probes": []}"#),
     ("plugins", "faulty", "{}"),
     ("plugins", "maps", r#"{"probes": []}"#),
     ("plugins", "opens", "{}"),
+    ("plugins", "processes", "{}"),
     ("plugins", "reads", "{}"),
     ("examples", "opens-by-comm-c", "{}"),
     ("examples", "opens-by-comm-python", "{}"),
@@ -61,7 +62,8 @@ fn describe(name: &str, plugin: &Value, out: &mut String) {
         writeln!(out, "    probe {}: {}{optional}", text(&probe["name"]), attach.join(" ")).unwrap();
     }
     for read in plugin["read"].as_array().unwrap() {
-        writeln!(out, "    reads {}: `{}` in {}", text(&read["class"]), text(&read["text"]), text(&read["probe"])).unwrap();
+        let place = read["probe"].as_str().unwrap_or("its imports");
+        writeln!(out, "    reads {}: `{}` in {place}", text(&read["class"]), text(&read["text"])).unwrap();
     }
 }
 

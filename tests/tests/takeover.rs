@@ -322,7 +322,7 @@ fn run(attack: &str) -> Run {
     worker.prepare(&columns::schema(&streams, &maps)).unwrap();
     let (sender, inbox) = pump::notices().unwrap();
     let ring: Arc<Mutex<VecDeque<Vec<u8>>>> = Arc::default();
-    let answers = Answers { maps: Box::new(Large), names: Names::default() };
+    let answers = Answers { maps: Box::new(Large), ..Answers::none() };
     let pump = Pump::start(worker, 0, (&streams, &maps), Box::new(Ring(ring.clone())), answers, sender).unwrap();
     let gate = Some(Interval { earliest: 1, latest: 2 });
     let kernel = "6.18".into();

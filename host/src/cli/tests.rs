@@ -277,8 +277,10 @@ fn errors() {
 /// The exit code is the error's, however deep it lies.
 #[test]
 fn exit_codes() {
-    let needs =
-        Needs { attach: vec![], data: vec![DataNeed { class: DataClass::Arguments, probe: "p".into(), text: "retval".into() }] };
+    let needs = Needs {
+        attach: vec![],
+        data: vec![DataNeed { class: DataClass::Arguments, probe: Some("p".into()), text: "retval".into() }],
+    };
     let one = grants::check("a", &needs, &Grants::none()).unwrap_err();
     let all = grants::check_all([("a", &needs, &Grants::none()), ("b", &needs, &Grants::none())]).unwrap_err();
     for (error, exit) in [

@@ -35,7 +35,7 @@ mod tests {
     fn refused(grants: &Grants) -> Refused {
         let needs = Needs {
             attach: vec![AttachNeed { point: "kprobe:vfs_read".into(), probe: "p".into() }],
-            data: vec![DataNeed { class: DataClass::UserMemory, probe: "p".into(), text: "str(arg0)\x1b".into() }],
+            data: vec![DataNeed { class: DataClass::UserMemory, probe: Some("p".into()), text: "str(arg0)\x1b".into() }],
         };
         check("stranger", &needs, grants).unwrap_err()
     }

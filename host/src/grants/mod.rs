@@ -95,6 +95,11 @@ impl Grants {
         lines
     }
 
+    /// It may read data of this class.
+    pub fn may_read(&self, class: DataClass) -> bool {
+        self.read.contains(&class) && !self.deny.read.contains(&class)
+    }
+
     fn allow_point(&self, point: &str) -> bool {
         self.probes.iter().any(|pattern| glob::matches(pattern, point))
     }
@@ -129,7 +134,7 @@ pub fn check(plugin: &str, needs: &Needs, grants: &Grants) -> Result<(), Refused
     let (denied_data, data) = needs.data.iter().cloned().partition::<Vec<_>, _>(|need| grants.deny.read.contains(&need.class));
     let denied = Needs { attach: denied_points, data: denied_data };
     let points: Vec<_> = points.into_iter().filter(|need| !grants.allow_point(&need.point)).collect();
-    let data: Vec<_> = data.into_iter().filter(|need| !grants.read.contains(&need.class)).collect();
+    let data: Vec<_> = data.into_iter().filter(|need| !grants.may_read(need.class)).collect();
     if points.is_empty() && data.is_empty() && denied == Needs::default() {
         return Ok(());
     }
@@ -238,7 +243,11 @@ fn sentences(points: &[AttachNeed], data: &[DataNeed]) -> Vec<Sentence> {
     });
     let data = data.iter().map(|need| {
         let what = class_text(need.class);
-        let text = format!("reads {what} (`{}` in probe `{}`)", clean::line(need.text.trim()), need.probe);
+        let cause = clean::line(need.text.trim());
+        let text = match &need.probe {
+            Some(probe) => format!("reads {what} (`{cause}` in probe `{probe}`)"),
+            None => format!("reads {what} (it imports `{cause}`)"),
+        };
         Sentence { risk: Risk::of_class(need.class), text }
     });
     attach.chain(data).collect()
@@ -251,6 +260,7 @@ pub(crate) fn class_text(class: DataClass) -> &'static str {
         DataClass::UserMemory => "the memory of traced processes",
         DataClass::KernelMemory => "the memory of the kernel",
         DataClass::Stacks => "call stacks",
+        DataClass::Process => "facts about processes: who they are, their programs and their command lines",
     }
 }
 
@@ -329,7 +339,7 @@ mod tests {
                 .collect(),
             data: data
                 .iter()
-                .map(|(class, probe, text)| DataNeed { class: *class, probe: probe.to_string(), text: text.to_string() })
+                .map(|(class, probe, text)| DataNeed { class: *class, probe: Some(probe.to_string()), text: text.to_string() })
                 .collect(),
         }
     }

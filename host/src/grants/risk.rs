@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum Risk {
     /// Who does what, and when.
     Low,
-    /// What is passed to calls and how programs are built; or code that is rewritten.
+    /// What is passed to calls and to programs, and how these are built; or code that is rewritten.
     Medium,
     /// Contents: passwords, keys and all else that is in memory.
     High,
@@ -21,7 +21,7 @@ impl Risk {
     /// Of reading a class of data.
     pub fn of_class(class: DataClass) -> Risk {
         match class {
-            DataClass::Arguments | DataClass::Stacks => Risk::Medium,
+            DataClass::Arguments | DataClass::Stacks | DataClass::Process => Risk::Medium,
             DataClass::UserMemory | DataClass::KernelMemory => Risk::High,
         }
     }

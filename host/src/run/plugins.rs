@@ -9,13 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_ebpf::{Compiled, output::Missing};
+use portcullis_ebpf::{Compiled, DataClass, output::Missing};
 
 use super::{Ending, summary};
 use crate::{
     bundle::Built,
     clock,
     contract::{Closing, Interval, Opening},
+    facts::Facts,
     kernel::{PluginMaps, Ring, SysError},
     manifest::{self, Manifest},
     names::{Names, Symbols},
@@ -149,12 +150,13 @@ pub(super) struct Parts {
 impl Plugin {
     /// Starts a pump for a plugin that will have this number. It waits for [`Plugins::start`].
     pub(super) fn new(built: Built, number: usize, parts: Parts, notices: Notices) -> anyhow::Result<Plugin> {
-        let Built { plugin: spec, worker, compiled, .. } = built;
+        let Built { plugin: spec, worker, compiled, granted, .. } = built;
         let source: Box<dyn Source> = match parts.ring {
             Some(ring) => Box::new(ring),
             None => Box::new(Nothing),
         };
-        let answers = Answers { maps: Box::new(parts.maps), names: Names::new(parts.symbols) };
+        let facts = if spec.grants.may_read(DataClass::Process) { Facts::within(granted) } else { Facts::denied() };
+        let answers = Answers { maps: Box::new(parts.maps), names: Names::new(parts.symbols), facts };
         let schema = (compiled.streams.as_slice(), compiled.plugin_maps.as_slice());
         let pump = Pump::start(worker, number, schema, source, answers, notices)?;
         Ok(Plugin {

@@ -3,6 +3,7 @@
 use super::protocol::{Request, Response};
 use crate::{
     contract::{Column, Elements},
+    facts::Facts,
     names::Names,
 };
 
@@ -36,16 +37,18 @@ pub struct Answers {
     pub maps: Box<dyn Maps>,
     /// What its numbers mean.
     pub names: Names,
+    /// Facts about processes.
+    pub facts: Facts,
 }
 
 impl Answers {
-    /// For a plugin without maps, on a host without symbols.
+    /// For a plugin without maps and grants, on a host without symbols.
     pub fn none() -> Answers {
-        Answers { maps: Box::new(NoMaps), names: Names::default() }
+        Answers { maps: Box::new(NoMaps), names: Names::default(), facts: Facts::denied() }
     }
 
     pub(super) fn answer(&mut self, request: Request) -> Response {
-        let Answers { maps, names } = self;
+        let Answers { maps, names, facts } = self;
         match request {
             Request::Read { map } => Response::Elements(maps.read(map, names)),
             Request::Take { map } => Response::Elements(maps.take(map, names)),
@@ -53,6 +56,7 @@ impl Answers {
             Request::Delete { map, keys, strings } => Response::Done(maps.delete(map, &keys, &strings, names)),
             Request::Clear { map } => Response::Done(maps.clear(map)),
             Request::Resolve { stacks } => Response::Frames(names.resolve(&stacks)),
+            Request::Lookup { pids } => Response::Processes(facts.lookup(&pids)),
         }
     }
 }

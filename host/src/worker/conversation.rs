@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{
     check,
-    protocol::{CallKind, Fault, FromWorker, MAX_LINE, MAX_RESOLVE, Request, Returned, cut_line},
+    protocol::{CallKind, Fault, FromWorker, MAX_LINE, MAX_LOOKUP, MAX_RESOLVE, Request, Returned, cut_line},
 };
 use crate::{
     cage::{Layer, Missing},
@@ -59,6 +59,9 @@ pub enum Violation {
     /// More stacks at once than may be asked for.
     #[error("a request for {0} stacks, where {MAX_RESOLVE} are allowed")]
     ManyStacks(usize),
+    /// More processes at once than may be asked for.
+    #[error("a request for {0} processes, where {MAX_LOOKUP} are allowed")]
+    ManyProcesses(usize),
     /// It did not wait for an answer.
     #[error("it spoke while it was to wait for an answer")]
     Impatient,
@@ -199,6 +202,7 @@ impl Conversation {
             (Request::Write { elements, .. }, Some(map)) => check::elements(map, elements).map_err(Violation::Invalid),
             (Request::Delete { keys, strings, .. }, Some(map)) => check::keys(map, keys, strings).map_err(Violation::Invalid),
             (Request::Resolve { stacks }, _) if stacks.len() > MAX_RESOLVE => Err(Violation::ManyStacks(stacks.len())),
+            (Request::Lookup { pids }, _) if pids.len() > MAX_LOOKUP => Err(Violation::ManyProcesses(pids.len())),
             _ => Ok(()),
         }
     }
@@ -333,6 +337,8 @@ mod tests {
         check(handle, Request::Take { map: 2 }, Err("a request for map 2, and there are 2"));
         check(handle, Request::Resolve { stacks: vec![u64::MAX; MAX_RESOLVE] }, Ok(()));
         check(handle, Request::Resolve { stacks: vec![0; 5000] }, Err("a request for 5000 stacks, where 4096 are allowed"));
+        check(handle, Request::Lookup { pids: vec![1; MAX_LOOKUP] }, Ok(()));
+        check(handle, Request::Lookup { pids: vec![1; 257] }, Err("a request for 257 processes, where 256 are allowed"));
         check(handle, write(key(&[0, 0]), bytes(&[0, 4])), Ok(()));
         let of_counts = Request::Write { map: 1, elements: Elements::default() };
         check(handle, of_counts, Err("map \"c\" holds what programs count; only a map of values can be written"));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     cage::Missing,
     columns::Descriptor,
-    contract::{Closing, Column, Elements, Frame, Level, Limits, Opening, Program, Schema, Table, TableRows},
+    contract::{Closing, Column, Elements, Frame, Level, Limits, Opening, ProcessFacts, Program, Schema, Table, TableRows},
 };
 
 /// A frame from the host is at most this long: a component of 512 MiB is no plugin.
@@ -26,6 +26,9 @@ pub const MAX_LINE: usize = 16 << 10;
 
 /// Stacks that are resolved at once. The worker asks more than once for more.
 pub const MAX_RESOLVE: usize = 4096;
+
+/// Processes that are looked up at once. The worker asks more than once for more.
+pub const MAX_LOOKUP: usize = 256;
 
 /// The calls there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,6 +216,11 @@ pub enum Request {
         /// The stacks' numbers.
         stacks: Vec<u64>,
     },
+    /// `process.lookup`, of at most [`MAX_LOOKUP`] processes. Answered by [`Response::Processes`].
+    Lookup {
+        /// Their numbers.
+        pids: Vec<u32>,
+    },
 }
 
 impl Request {
@@ -224,7 +232,7 @@ impl Request {
             | Request::Write { map, .. }
             | Request::Delete { map, .. }
             | Request::Clear { map } => Some(*map),
-            Request::Resolve { .. } => None,
+            Request::Resolve { .. } | Request::Lookup { .. } => None,
         }
     }
 }
@@ -238,6 +246,8 @@ pub enum Response {
     Done(Result<(), String>),
     /// For each stack its frames.
     Frames(Vec<Vec<Frame>>),
+    /// For each process what is known of it, or why there are no facts at all.
+    Processes(Result<Vec<Option<ProcessFacts>>, String>),
 }
 
 /// The package of `wit/`.
@@ -253,6 +263,14 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// That it imports this interface of the contract.
+    pub fn imports(&self, interface: &str) -> Option<&str> {
+        let is = |name: &&String| {
+            name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')?.split('@').next()) == Some(interface)
+        };
+        self.imports.iter().find(is).map(String::as_str)
+    }
+
     /// The version of the contract that the component was made for; `None` if it imports nothing of it.
     pub fn version(&self) -> Option<&str> {
         let of_package = |name: &'_ String| name.strip_prefix(PACKAGE).is_some_and(|rest| rest.starts_with('/'));

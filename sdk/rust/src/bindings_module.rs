@@ -6,7 +6,8 @@
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "plugin",
+        // Of what it imports, a component has what it uses.
+        world: "plugin-with-processes",
         // What is handed to the host is borrowed, so that a column of a batch can be passed on without a copy.
         ownership: Borrowing { duplicate_if_necessary: false },
         pub_export_macro: true,

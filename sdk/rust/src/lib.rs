@@ -71,6 +71,7 @@ mod instance;
 mod map;
 mod output;
 mod plugin;
+mod process;
 mod program;
 mod row;
 mod stack;
@@ -89,6 +90,7 @@ pub use bindings_module::bindings::{
     portcullis::plugin::{
         log::Level,
         output::{CellKind, Cells, TableColumn, TableRows, TableValues, Unit},
+        process::Facts as ProcessFacts,
         stacks::Frame,
         types::{
             BytesValues, Column, Content, Field as SchemaField, Interval, Kind, Map as SchemaMap, Probe, ProbeCounts,
@@ -103,6 +105,7 @@ pub use map::{Elements, Key, Map, Part, PartColumn};
 pub use output::{append, debug, error as log_error, info, log, print, set_metric, stop, warn};
 pub use plugin::Plugin;
 pub use portcullis_sdk_macros::{Row, TableRow};
+pub use process::lookup;
 pub use program::{Program, TableNumber, Tables, TimerNumber};
 pub use row::{FieldSpec, Order, Row, Rows, Source, Stream, Turn};
 pub use stack::{Stack, resolve};

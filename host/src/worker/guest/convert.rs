@@ -2,7 +2,7 @@
 
 use super::bindings::{
     Program,
-    portcullis::plugin::{log::Level, maps, output, stacks, types},
+    portcullis::plugin::{log::Level, maps, output, process, stacks, types},
 };
 use crate::contract;
 
@@ -132,6 +132,11 @@ pub(super) fn frames(frames: Vec<contract::Frame>) -> Vec<stacks::Frame> {
         inlined: frame.inlined,
     };
     frames.into_iter().map(frame).collect()
+}
+
+pub(super) fn facts(facts: contract::ProcessFacts) -> process::Facts {
+    let contract::ProcessFacts { pid, parent, uid, gid, started, comm, executable, arguments, cgroup } = facts;
+    process::Facts { pid, parent, uid, gid, started, comm, executable, arguments, cgroup }
 }
 
 pub(super) fn opening(opening: &contract::Opening) -> types::Opening<'_> {

@@ -6,7 +6,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    bindings::portcullis::plugin::{log, maps, output, session, stacks, types},
+    bindings::portcullis::plugin::{log, maps, output, process, session, stacks, types},
     convert,
     deadline::Deadline,
     memory::Memory,
@@ -16,7 +16,7 @@ use crate::{
     contract::{Elements, Level, Map, Table},
     worker::{
         check,
-        protocol::{FrameError, FromWorker, MAX_RESOLVE, Request, Response, cut_line},
+        protocol::{FrameError, FromWorker, MAX_LOOKUP, MAX_RESOLVE, Request, Response, cut_line},
         serve::Speaker,
     },
 };
@@ -55,7 +55,7 @@ impl State {
 
     fn ask(&mut self, request: Request) -> Result<Response, String> {
         if !self.may_ask {
-            return Err("maps are there from `start` on".into());
+            return Err("maps and processes are there from `start` on".into());
         }
         let asked = self.speaker.ask(request);
         let (response, waited) = asked.map_err(|_| "the elements are too long for one call; write fewer".to_owned())?;
@@ -176,11 +176,25 @@ impl stacks::Host for State {
     }
 }
 
+impl process::Host for State {
+    fn lookup(&mut self, pids: Vec<u32>) -> Result<Vec<Option<process::Facts>>, String> {
+        let mut facts = Vec::with_capacity(pids.len());
+        for some in pids.chunks(MAX_LOOKUP) {
+            match self.ask(Request::Lookup { pids: some.to_vec() })? {
+                Response::Processes(found) => facts.extend(found?.into_iter().map(|found| found.map(convert::facts))),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(facts)
+    }
+}
+
 fn unexpected(response: &Response) -> String {
     let kind = match response {
         Response::Elements(_) => "elements",
         Response::Done(_) => "a result",
         Response::Frames(_) => "frames",
+        Response::Processes(_) => "processes",
     };
     format!("the host answered {kind}: a bug of Portcullis, please report it")
 }

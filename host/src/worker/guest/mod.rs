@@ -19,7 +19,9 @@ use wasmtime::{
 };
 
 use self::{
-    bindings::{Batch, Closing, Plugin, PluginPre, Schema, portcullis::plugin::types},
+    bindings::{
+        Batch, Closing, PluginWithProcesses as Plugin, PluginWithProcessesPre as PluginPre, Schema, portcullis::plugin::types,
+    },
     deadline::Deadline,
     error::{Stopped, explain, first_line},
     imports::State,
@@ -41,7 +43,7 @@ use crate::{
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
-        world: "plugin",
+        world: "plugin-with-processes",
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
