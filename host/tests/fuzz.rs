@@ -141,6 +141,7 @@ fn messages() -> Vec<Vec<u8>> {
         (4, FromWorker::Ask(Request::Delete { map: 0, keys, strings })),
         (6, FromWorker::Ask(Request::Clear { map: 0 })),
         (4, FromWorker::Ask(Request::Resolve { stacks: vec![0, u64::MAX] })),
+        (4, FromWorker::Ask(Request::Lookup { pids: vec![1, u32::MAX] })),
         (4, FromWorker::Fault(Fault { kind: FaultKind::Trap, message: "trap".into() })),
     ];
     let mut seeds: Vec<Vec<u8>> = all

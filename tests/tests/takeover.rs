@@ -384,7 +384,18 @@ fn forges() {
     check_flow("handle-finish", &["`finish` returned while `handle` was running"], 0);
     check_flow("handle-table", &["rows for table 7, and there are 1"], 0);
     check_flow("handle-rows", &["table \"t\", column \"n\" has 1 cells, and there are 2 times"], 0);
+    check_flow("handle-processes", &["a request for 257 processes, where 256 are allowed"], 0);
     check_flow("handle-map", &["a request for map 9, and there are 1"], 0);
+}
+
+/// It asks for facts about processes, of which its host was never told that it would: they are not granted, so there are none.
+#[test]
+fn asks_for_what_is_not_granted() {
+    let run = run("handle-lookup");
+    assert!(matches!(run.event(), Event::Started));
+    run.emit(10);
+    let (error, _) = run.failed();
+    assert!(error.contains("Processes(Err(\"facts about processes are not granted"), "{error}");
 }
 
 /// It asks without reading the answers, a megabyte each: the host does not keep them for it.

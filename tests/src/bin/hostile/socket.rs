@@ -91,6 +91,13 @@ fn act(host: &mut Host, attack: &str) {
         "handle-table" => host.say(&append(7, 1, 1)),
         "handle-rows" => host.say(&append(0, 2, 1)),
         "handle-map" => host.say(&FromWorker::Ask(Request::Read { map: 9 })),
+        "handle-processes" => host.say(&FromWorker::Ask(Request::Lookup { pids: vec![1; 257] })),
+        // It passes on what it learns.
+        "handle-lookup" => {
+            host.say(&FromWorker::Ask(Request::Lookup { pids: vec![1] }));
+            let answer = format!("{:?}", host.hear());
+            host.say(&FromWorker::Return(Returned::Handled(Err(answer))));
+        }
         // It reads no answer, and asks again when the one before is on its way.
         "handle-asks" => loop {
             host.say(&FromWorker::Ask(Request::Read { map: 0 }));
