@@ -246,8 +246,10 @@ impl Unit {
             unplanned(owner.unwrap_or(&ProbeSpec::default()), e)
         })?;
         self.needs.data.sort_by_key(|d| d.class);
-        let counters =
-            Layout { cpus: kernel.possible_cpus(), probes: self.probes.len() as u32, streams: self.plan.streams.len() as u32 };
+        let mut functions = self.plan.hooks.values().flat_map(|hook| &hook.functions);
+        let shed = functions.any(|function| generate::rate::of(options, function).is_some());
+        let (probes, streams) = (self.probes.len() as u32, self.plan.streams.len() as u32);
+        let counters = Layout { cpus: kernel.possible_cpus(), probes, streams, shed };
         let (plugin_maps, elements): (Vec<PluginMap>, Vec<u32>) = self.maps.lay_out().into_iter().unzip();
         let (groups, names) = group::group(&self.plan.hooks, kernel.features());
         let context = generate::Context::new(specs, options, counters, &self.plan, &plugin_maps, &names, kernel);
@@ -321,6 +323,11 @@ impl Unit {
         if !names.content.is_empty() {
             let size = names.content.len() as u32;
             maps.push(MapSpec { content: names.content, ..map(MapRef::Names, MapKind::Array, 4, size, 1) });
+        }
+        if shed {
+            let content = generate::rate::content(self.probes.len());
+            let size = content.len() as u32;
+            maps.push(MapSpec { content, ..map(MapRef::Rates, MapKind::Array, 4, size, 1) });
         }
         let Unit { plan, probes, needs, missing, .. } = self;
         Ok(Compiled { programs, maps, streams: plan.streams, plugin_maps, probes, counters, needs, missing })

@@ -33,11 +33,13 @@ pub enum Counter {
     ReadFault,
     /// Texts longer than what was kept, and loops that were left at their limit before they had ended by themselves.
     Truncated,
+    /// A rate limit kept the hit from the body. Not there without one ([`Layout::shed`]), and so the last.
+    Shed,
 }
 
 impl Counter {
     /// All of them, in the order of their slots.
-    pub const ALL: [Counter; 13] = [
+    pub const ALL: [Counter; 14] = [
         Counter::Hits,
         Counter::HitsClosed,
         Counter::Unpaired,
@@ -51,6 +53,7 @@ impl Counter {
         Counter::MapFull,
         Counter::ReadFault,
         Counter::Truncated,
+        Counter::Shed,
     ];
 }
 
@@ -80,17 +83,24 @@ pub struct Layout {
     pub probes: u32,
     /// The number of streams.
     pub streams: u32,
+    /// Probes have a rate limit, and a counter of what it sheds.
+    pub shed: bool,
 }
 
 impl Layout {
     /// The byte at which a counter of probe `probe` stands within a CPU's block.
     pub fn probe(&self, probe: usize, counter: Counter) -> u32 {
-        8 * (probe as u32 * Counter::ALL.len() as u32 + counter as u32)
+        8 * (probe as u32 * self.of_a_probe() + counter as u32)
     }
 
     /// The byte at which a counter of stream `stream` stands within a CPU's block.
     pub fn stream(&self, stream: usize, counter: StreamCounter) -> u32 {
-        8 * (self.probes * Counter::ALL.len() as u32 + stream as u32 * StreamCounter::ALL.len() as u32 + counter as u32)
+        8 * (self.probes * self.of_a_probe() + stream as u32 * StreamCounter::ALL.len() as u32 + counter as u32)
+    }
+
+    /// How many counters each probe has.
+    fn of_a_probe(&self) -> u32 {
+        Counter::ALL.len() as u32 - u32::from(!self.shed)
     }
 
     /// The size of a CPU's block: whole cache lines, two at a time since the prefetcher takes pairs.

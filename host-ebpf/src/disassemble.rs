@@ -44,6 +44,7 @@ impl fmt::Display for MapRef {
             MapRef::Plugin(number) => write!(f, "map{number}"),
             MapRef::Scratch => f.write_str("scratch"),
             MapRef::Names => f.write_str("names"),
+            MapRef::Rates => f.write_str("rates"),
         }
     }
 }

@@ -52,4 +52,4 @@ pub use kernel::fixture;
 pub use needs::{DataClass, Needs};
 pub use output::{Compiled, Hook, MapKind, MapRef, MapSpec, Missing, PluginMap, Probe, Program};
 pub use record::{Field, FieldKind, Naming, Slot, Stream};
-pub use spec::{Limit, Options, ProbeSpec, Scope};
+pub use spec::{Limit, Options, ProbeSpec, Rate, Scope};

@@ -298,6 +298,8 @@ pub enum MapRef {
     Scratch,
     /// The names of places that one program serves: what `func` and `probe` are at each.
     Names,
+    /// What probes have taken up of what their rate limit allows.
+    Rates,
 }
 
 /// The beginning of a span map's value.

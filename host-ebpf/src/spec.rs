@@ -77,6 +77,31 @@ pub enum Limit {
     Cgroup(Cgroup),
 }
 
+/// How often each probe may run its body, all its attach points and all CPUs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Rate {
+    /// How often in a second, at least once.
+    pub a_second: u32,
+    /// How often at once, if it did not for long enough; at least once.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// The most of either.
+    pub const MOST: u32 = 1_000_000_000;
+
+    /// The time that a run takes up, ns. It is rounded up, so that a probe never runs more often than it may, and less often by one in
+    /// [`Rate::MOST`]` / a_second` at the most.
+    pub fn interval(self) -> u64 {
+        u64::from(Rate::MOST.div_ceil(self.a_second.clamp(1, Rate::MOST)))
+    }
+
+    /// How far back time that no run has taken up is kept, ns.
+    pub(crate) fn kept(self) -> u64 {
+        self.interval() * u64::from(self.burst.clamp(1, Rate::MOST))
+    }
+}
+
 /// How to compile the probes of one plugin.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -99,6 +124,8 @@ pub struct Options {
     pub max_map_bytes: u64,
     /// How many instructions each program may have.
     pub max_instructions: usize,
+    /// How often each probe may run its body; `None` for as often as it is hit.
+    pub rate: Option<Rate>,
     /// Leaves one counter out of every program. For the tests that prove that each counter is needed.
     #[doc(hidden)]
     pub without_counter: Option<Counter>,
@@ -125,10 +152,37 @@ impl Default for Options {
             max_targets: 1000,
             max_map_bytes: 256 << 20,
             max_instructions: 1_000_000,
+            rate: None,
             without_counter: None,
             without_stream_counter: None,
             without_counters: false,
             broken: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However an interval is rounded, no more intervals fit into a second than may be, and what is kept is a time.
+    #[test]
+    fn rates() {
+        let check = |a_second: u32, interval: u64, runs: u64| {
+            let rate = Rate { a_second, burst: Rate::MOST };
+            assert_eq!((rate.interval(), 1_000_000_000 / rate.interval()), (interval, runs), "{a_second}");
+            assert!(runs <= u64::from(a_second.max(1)) && i64::try_from(rate.kept()).is_ok());
+        };
+        check(1, 1_000_000_000, 1);
+        check(3, 333_333_334, 2);
+        check(10_000, 100_000, 10_000);
+        check(30_000, 33_334, 29_999);
+        check(999_999, 1_001, 999_000);
+        check(600_000_000, 2, 500_000_000);
+        check(Rate::MOST, 1, 1_000_000_000);
+        // What nobody may say.
+        check(0, 1_000_000_000, 1);
+        check(u32::MAX, 1, 1_000_000_000);
+        assert_eq!(Rate { a_second: 10, burst: 0 }.kept(), 100_000_000);
     }
 }

@@ -11,13 +11,13 @@ use crate::{
         fixture::{self, FixtureKernel},
     },
     scope,
-    spec::{Cgroup, Process},
+    spec::{Cgroup, Process, Rate},
     syntax,
 };
 
 const LINE: &str = "----\n";
 
-/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked|limits|granted`, `kernel VERSION`, and a body,
+/// Lines `probe NAME`, `attach POINT`, `when EXPR`, `optional`, `option no-gate|marked|limits|granted|rate N BURST`, `kernel VERSION`, and a body,
 /// which is all that follows `body` up to the next `probe`.
 fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
     let mut specs: Vec<ProbeSpec> = Vec::new();
@@ -35,6 +35,10 @@ fn parse(text: &str) -> (Vec<ProbeSpec>, Options) {
             ("option", _) if rest == "marked" => options.scope = Scope::Marked,
             ("option", _) if rest == "limits" => {
                 options.limits = vec![Limit::User(1000), Limit::Cgroup(Cgroup { id: 42, level: 2 })];
+            }
+            ("option", _) if rest.starts_with("rate ") => {
+                let mut numbers = rest.split(' ').skip(1).map(|number| number.parse().unwrap());
+                options.rate = Some(Rate { a_second: numbers.next().unwrap(), burst: numbers.next().unwrap() });
             }
             ("option", _) if rest == "granted" => {
                 let process = Limit::Process(Process { id: 4711, started: 99 });

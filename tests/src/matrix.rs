@@ -168,6 +168,7 @@ fn case_fate(kernel: &RunningKernel, file: &File, case: &Case, column: &mut Colu
     // There are many examples, and what they say in other cases is tried in other files.
     let tried = if file.name == specs::REFERENCE { 1 } else { usize::MAX };
     let fitting = variants().filter(|options| !case.marked || options.scope == Scope::Marked);
+    let fitting = fitting.map(|options| Options { rate: case.rate, ..options });
     for (n, options) in fitting.take(tried).enumerate() {
         let compiled = match portcullis_ebpf::compile(&case.probes, kernel, &options) {
             Ok(compiled) => compiled,

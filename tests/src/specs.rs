@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use portcullis_ebpf::ProbeSpec;
+use portcullis_ebpf::{ProbeSpec, Rate};
 
 /// Between what goes in and what comes out.
 const LINE: &str = "----\n";
@@ -23,6 +23,8 @@ pub struct Case {
     pub since: Option<(u32, u32)>,
     /// It is for the scope of a command alone, by a line `option marked`.
     pub marked: bool,
+    /// Its probes have a rate limit, by a line `option rate N BURST`.
+    pub rate: Option<Rate>,
 }
 
 /// A file of cases.
@@ -128,6 +130,11 @@ fn case(text: &str) -> Case {
             ("kernel", _) => case.since = Some(version(rest).unwrap_or_else(|| panic!("no version: {line}"))),
             ("#", _) if case.title.is_empty() => case.title = rest.to_owned(),
             ("option", _) if rest == "marked" => case.marked = true,
+            ("option", _) if rest.starts_with("rate ") => {
+                case.rate = rest[5..]
+                    .split_once(' ')
+                    .and_then(|(a_second, burst)| Some(Rate { a_second: a_second.parse().ok()?, burst: burst.parse().ok()? }));
+            }
             // Other options of the compiler's tests: here every case is loaded with all of them.
             _ => {}
         }
@@ -155,6 +162,7 @@ mod tests {
 # What it is.
 kernel 5.11
 option marked
+option rate 10 3
 probe a
 attach x:1
 attach x:2
@@ -180,7 +188,9 @@ error: no
             optional: true,
         };
         let b = ProbeSpec { name: "b".into(), body: "return".into(), ..ProbeSpec::default() };
-        assert_eq!(cases(text), [Case { title: "What it is.".into(), probes: vec![a, b], since: Some((5, 11)), marked: true }]);
+        let rate = Some(Rate { a_second: 10, burst: 3 });
+        let whole = Case { title: "What it is.".into(), probes: vec![a, b], since: Some((5, 11)), marked: true, rate };
+        assert_eq!(cases(text), [whole]);
         assert_eq!(case("probe c\nprobe d").title, "c d");
     }
 

@@ -8,7 +8,7 @@ use aya_obj::generated::bpf_func_id::{
 use super::{
     At, Context, GenerateError, STACK, WHOLE_STACK,
     frames::Frames,
-    gate_bit,
+    gate_bit, rate,
     room::{SCRATCH, Spot},
     statement,
     whole::Wholes,
@@ -342,11 +342,11 @@ impl<'a> Generator<'a> {
         self.asm.place(known);
     }
 
-    /// The predicate and the statements.
+    /// The predicate, the rate limit and the statements.
     fn body(&mut self) {
         let function = self.function;
         let body = &function.body;
-        let filtered = self.asm.label();
+        let (filtered, shed) = (self.asm.label(), self.asm.label());
         for text in &body.variables {
             let size = if *text == 0 { 8 } else { text_room(*text) };
             let slot = self.allocate(size);
@@ -367,7 +367,10 @@ impl<'a> Generator<'a> {
             self.asm.note(&source.0);
             self.branch(when, false, filtered);
         }
-        if statement::needs_time(&body.statements) {
+        let rate = rate::of(self.context.options, function);
+        if let Some(rate) = rate {
+            self.within_rate(rate, shed);
+        } else if statement::needs_time(&body.statements) {
             self.time();
         }
         self.statements(&body.statements);
@@ -381,6 +384,14 @@ impl<'a> Generator<'a> {
         self.bump(Counter::Filtered);
         if self.scratch_needed > 0 {
             self.release_scratch();
+        }
+        if rate.is_some() {
+            self.leave();
+            self.asm.place(shed);
+            self.bump(Counter::Shed);
+            if self.scratch_needed > 0 {
+                self.release_scratch();
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `function` | a probe half: native ABI, scope, counters, time, predicate |
 //! | `statement` | statements and loops |
 //! | `span` | pairing entries with exits |
+//! | `rate` | which hits go into the body where not all may |
 //! | `emit` | records |
 //! | `map`, `aggregate` | keys and elements of maps, aggregations |
 //! | `whole` | maps as a whole |
@@ -28,6 +29,7 @@ mod function;
 mod map;
 mod memory;
 mod path;
+pub(crate) mod rate;
 mod room;
 mod span;
 mod statement;

@@ -50,8 +50,7 @@ impl Counters {
             hits_closed: sum(Counter::HitsClosed),
             unpaired: Some(sum(Counter::Unpaired)).filter(|unpaired| *unpaired > 0 || !probe.skips),
             filtered: sum(Counter::Filtered),
-            // No probe has a rate limit.
-            shed: 0,
+            shed: if self.layout.shed { sum(Counter::Shed) } else { 0 },
             completed: sum(Counter::Completed),
             entry_hits: sum(Counter::EntryHits),
             entry_hits_closed: sum(Counter::EntryHitsClosed),

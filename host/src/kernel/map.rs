@@ -114,6 +114,7 @@ pub fn name(map: MapRef) -> String {
         MapRef::Plugin(number) => format!("pc_map{}", number % 100_000_000),
         MapRef::Scratch => "pc_scratch".to_owned(),
         MapRef::Names => "pc_names".to_owned(),
+        MapRef::Rates => "pc_rates".to_owned(),
     }
 }
 

@@ -103,7 +103,7 @@ impl Assembler {
 }
 
 pub(crate) fn layout() -> Layout {
-    Layout { cpus: 1, probes: 1, streams: 1 }
+    Layout { cpus: 1, probes: 1, streams: 1, shed: false }
 }
 
 /// For getppid(2) on the calling thread: if gate bit 0 is open, waits for some 0.3 ms and counts a hit.

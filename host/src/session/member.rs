@@ -37,7 +37,7 @@ pub(super) struct Member {
     counters: Option<Counters>,
     pub(super) ring: Option<Ring>,
     spans: BTreeMap<usize, Spans>,
-    /// The maps that its probes name, scratch space, and names of places.
+    /// The maps that its probes name, scratch space, names of places, and what its rate limit counts on.
     maps: BTreeMap<MapRef, MapData>,
     attached: Interval,
     pub(super) windows: Vec<Window>,
@@ -76,7 +76,7 @@ impl Member {
                 MapRef::Span(probe) => {
                     spans.insert(probe, Spans::create(spec)?);
                 }
-                MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => {
+                MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names | MapRef::Rates => {
                     maps.insert(spec.map, map::create(spec, 0)?);
                 }
                 // The session's, not the plugin's.
@@ -116,7 +116,9 @@ impl Member {
             MapRef::Counters => self.counters.as_ref().map(Counters::fd),
             MapRef::Ring => self.ring.as_ref().map(|ring| ring.as_fd()),
             MapRef::Span(probe) => self.spans.get(&probe).map(Spans::fd),
-            MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names => self.maps.get(&map).map(|map| map.fd().as_fd()),
+            MapRef::Plugin(_) | MapRef::Scratch | MapRef::Names | MapRef::Rates => {
+                self.maps.get(&map).map(|map| map.fd().as_fd())
+            }
             MapRef::Gate | MapRef::Processes => None,
         }
     }
