@@ -137,6 +137,7 @@ pub fn compile(
             max_targets: plugin.limits.attach_points as usize,
             max_map_bytes: plugin.grants.maps.map_or(plugin.limits.maps, |granted| granted.min(plugin.limits.maps)),
             max_instructions: plugin.limits.instructions as usize,
+            rate: plugin.limits.rate,
             ..Options::default()
         };
         match portcullis_ebpf::compile(&specs, kernel, &options) {

@@ -2,6 +2,7 @@
 //!
 //! The worker translates between these and the component's own types; the host never sees the latter. Meanings are in `wit/`.
 
+use portcullis_ebpf::Rate;
 use serde::{Deserialize, Serialize};
 
 /// `types.program`.
@@ -440,6 +441,8 @@ pub struct Limits {
     pub log_messages: u64,
     /// How long the host may take in all for what it is asked in one call, ns.
     pub host_calls: u64,
+    /// How often each of its probes may run its body.
+    pub rate: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -458,6 +461,7 @@ impl Default for Limits {
             output_bytes: 256 << 20,
             log_messages: 1000,
             host_calls: 60_000_000_000,
+            rate: None,
         }
     }
 }

@@ -93,8 +93,9 @@ fn plugin_text(out: &mut String, one: &Built, tables: &[Table]) {
         line(format!("  shows a table {}: {}", table.name, columns.join(", ")));
     }
     let limits = &plugin.limits;
+    let rate = limits.rate.map_or(String::new(), |rate| format!(", rate {}, burst {}", rate.a_second, rate.burst));
     line(format!(
-        "  its limits: memory {}, call {:?}, ring {}, maps {}, attach-points {}",
+        "  its limits: memory {}, call {:?}, ring {}, maps {}, attach-points {}{rate}",
         quantity::shown(limits.memory),
         Duration::from_nanos(limits.call),
         quantity::shown(limits.ring.into()),
@@ -177,6 +178,8 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
             "ring": limits.ring,
             "maps": limits.maps,
             "attach-points": limits.attach_points,
+            "rate": limits.rate.map(|rate| rate.a_second),
+            "burst": limits.rate.map(|rate| rate.burst),
         },
         "grants": plugin.grants.lines(),
         "granted": granted(built),

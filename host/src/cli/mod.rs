@@ -30,6 +30,7 @@ pub use doctor::doctor;
 pub use gate::{Action, Gate, One, gate};
 pub use inspect::inspect;
 pub use lock::lock;
+use portcullis_ebpf::Rate;
 pub use probes::probes;
 pub use run::run;
 pub use scope::Scope;
@@ -291,6 +292,14 @@ pub struct Trace {
     /// How many attach points each clause may have once wildcards are expanded.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub attach_points: Option<u32>,
+
+    /// Run each clause at most this often in a second; further hits are shed and counted. Not `begin` and `end`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Rate::MOST)))]
+    pub rate: Option<u32>,
+
+    /// How often of that at once, if a clause did not run for long enough; as much as --rate unless told.
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=i64::from(Rate::MOST)))]
+    pub burst: Option<u32>,
 
     /// Of each map print only the N elements with the largest values.
     #[arg(long, value_name = "N")]

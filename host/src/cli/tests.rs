@@ -98,12 +98,14 @@ fn trace_options() {
     };
     assert_eq!(
         trace(
-            "trace FILE 1 -f json --interval 1s --top 5 --clear --duration 2s --dry-run --listing --report r -v --system-wide x -- ls -l"
+            "trace FILE 1 -f json --interval 1s --top 5 --clear --rate 9 --burst 3 --duration 2s --dry-run --listing --report r -v --system-wide x -- ls -l"
         ),
         Trace {
             words: ["FILE", "1", "x"].map(String::from).into(),
             format: Format::Json,
             interval: Some(Duration::from_secs(1)),
+            rate: Some(9),
+            burst: Some(3),
             top: Some(5),
             clear: true,
             duration: Some(Duration::from_secs(2)),
@@ -167,6 +169,8 @@ fn wrong_usage() {
             "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory, stacks]",
         ),
         ("trace", "the following required arguments were not provided:\n  <PROGRAM|FILE>..."),
+        ("trace f --burst 3", "the following required arguments were not provided:\n  --rate <N>"),
+        ("trace f --rate 0", "invalid value '0' for '--rate <N>': 0 is not in 1..=1000000000"),
         ("trace f --clear", "the following required arguments were not provided:\n  --interval <TIME>"),
         ("trace f -p 1 -- x", "the argument '--pid <PID>' cannot be used with '[COMMAND]...'"),
         ("run b --system-wide", "the following required arguments were not provided:\n  <COMMAND>..."),

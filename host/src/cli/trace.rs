@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use portcullis_adhoc_program::Display;
+use portcullis_ebpf::Rate;
 
 use super::{
     Exit, Trace, UsageError,
@@ -98,6 +99,7 @@ fn manifest(arguments: &Trace, program: &Program) -> anyhow::Result<Manifest> {
         plugin.shipped = component;
         // Who wrote the program wants to see what it prints.
         (plugin.limits.output_rows, plugin.limits.output_bytes) = (u64::MAX, u64::MAX);
+        plugin.limits.rate = arguments.rate.map(|a_second| Rate { a_second, burst: arguments.burst.unwrap_or(a_second) });
         plugin.limits.attach_points = arguments.attach_points.unwrap_or(plugin.limits.attach_points);
     }
     Ok(manifest)

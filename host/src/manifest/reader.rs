@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use portcullis_ebpf::{DataClass, diagnostic::suggest};
+use portcullis_ebpf::{DataClass, Rate, diagnostic::suggest};
 use serde_json::Value as Json;
 use toml::{
     Spanned,
@@ -457,6 +457,8 @@ impl Reader {
             "output-bytes",
             "log-messages",
             "host-calls",
+            "rate",
+            "burst",
         ];
         self.keys(section, &known);
         let mut limits = Limits::default();
@@ -533,7 +535,29 @@ impl Reader {
                 false => self.problem(span, "`plugin.limits.host-calls` must be at most 10m", None),
             }
         }
+        limits.rate = self.rate(section);
         limits
+    }
+
+    /// `limits.rate`, with `limits.burst`, which is as much unless told.
+    fn rate(&mut self, section: &Section<'_, '_>) -> Option<Rate> {
+        let mut hits = |key, without: &str| {
+            let (number, span) = self.number(section, key)?;
+            let number = u32::try_from(number).ok().filter(|number| (1..=Rate::MOST).contains(number));
+            if number.is_none() {
+                let message = format!("`plugin.limits.{key}` must be between 1 and {}", Rate::MOST);
+                self.problem(span, message, Some(format!("without `{key}` {without}")));
+            }
+            number
+        };
+        let a_second = hits("rate", "no hit is shed");
+        let burst = hits("burst", "as many come at once as `rate` says");
+        if let (None, Some(value)) = (section.get("rate"), section.get("burst")) {
+            let help = "`rate` is how many a second, and `burst` how many of them may come at once";
+            self.problem(value.span(), "`plugin.limits.burst` goes with `rate`, and there is none", Some(help.into()));
+        }
+        let a_second = a_second?;
+        Some(Rate { a_second, burst: burst.unwrap_or(a_second) })
     }
 
     /// A number between 1 and `most`.

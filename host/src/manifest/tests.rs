@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use portcullis_ebpf::Rate;
+
 use crate::{
     grants::{Deny, GrantedBy},
     scope::Granted,
@@ -62,6 +64,8 @@ output-rows = 100
 output-bytes = "1MiB"
 log-messages = 10
 host-calls = "5s"
+rate = 10_000
+burst = 500
 [[plugin]]
 name = "second"
 source = "/abs/second.wasm"
@@ -146,6 +150,7 @@ fn a_whole_manifest() {
                         output_bytes: 1 << 20,
                         log_messages: 10,
                         host_calls: 5_000_000_000,
+                        rate: Some(Rate { a_second: 10_000, burst: 500 }),
                     },
                     essential: true,
                     restart: Some(Restart { times: 3, backoff: Duration::from_millis(100) }),
@@ -471,6 +476,51 @@ a plugin gets its config as JSON, which has no such number
   |
 5 | config = { x = nan }
   |                ^^^",
+    );
+}
+
+/// A rate allows as much at once as in a second unless told; one of nothing or of more than can be is none, and a burst is of a rate.
+#[test]
+fn rates() {
+    let rate = |limits: &str| parse(&format!("{HEAD}[plugin.limits]\n{limits}")).unwrap().plugins[0].limits.rate;
+    assert_eq!(rate(""), None);
+    assert_eq!(rate("rate = 300"), Some(Rate { a_second: 300, burst: 300 }));
+    assert_eq!(rate("rate = 1\nburst = 1_000_000_000"), Some(Rate { a_second: 1, burst: 1_000_000_000 }));
+    wrong(
+        "[plugin.limits]\nrate = 0\nburst = 1_000_000_001",
+        "
+`plugin.limits.rate` must be between 1 and 1000000000
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | rate = 0
+  |        ^
+  = help: without `rate` no hit is shed
+
+`plugin.limits.burst` must be between 1 and 1000000000
+ --> dir/bundle.toml, line 7, column 9
+  |
+7 | burst = 1_000_000_001
+  |         ^^^^^^^^^^^^^
+  = help: without `burst` as many come at once as `rate` says",
+    );
+    wrong(
+        "[plugin.limits]\nrate = \"10/s\"",
+        "
+`plugin.limits.rate` must be a number, and this is a string
+ --> dir/bundle.toml, line 6, column 8
+  |
+6 | rate = \"10/s\"
+  |        ^^^^^^",
+    );
+    wrong(
+        "[plugin.limits]\nburst = 5",
+        "
+`plugin.limits.burst` goes with `rate`, and there is none
+ --> dir/bundle.toml, line 6, column 9
+  |
+6 | burst = 5
+  |         ^
+  = help: `rate` is how many a second, and `burst` how many of them may come at once",
     );
 }
 

@@ -78,6 +78,7 @@ fn plugin(plugin: &Plugin) -> Value {
         "delivered": plugin.delivered,
         "undelivered": plugin.undelivered,
         "dropped": {"rows": plugin.dropped.rows, "lines": plugin.dropped.lines, "messages": plugin.dropped.messages},
+        "limits": {"rate": plugin.rate.map(|rate| rate.a_second), "burst": plugin.rate.map(|rate| rate.burst)},
         "kernel_misses": plugin.kernel_misses,
         "probes": plugin.probes.iter().map(probe).collect::<Vec<_>>(),
         "streams": plugin.streams.iter().map(|stream| json!({

@@ -19,6 +19,8 @@ use std::{
 pub use equations::Violation;
 
 pub use crate::session::Window;
+use portcullis_ebpf::Rate;
+
 use crate::{
     clock::Realtime,
     contract::{Interval, ProbeCounts, StreamCounts},
@@ -128,6 +130,8 @@ pub struct Plugin {
     pub undelivered: u64,
     /// What it said and was not shown, since it was over its limits.
     pub dropped: Dropped,
+    /// How often each of its probes was allowed to run its body; what was over is `shed`.
+    pub rate: Option<Rate>,
     /// Its probes, in the order in which it declared them.
     pub probes: Vec<Probe>,
     /// Its streams, by number.

@@ -60,6 +60,7 @@ fn report() -> Report {
                 delivered: 1_000,
                 undelivered: 60,
                 dropped: Dropped { rows: 3, lines: 0, messages: 7 },
+                rate: Some(Rate { a_second: 100, burst: 20 }),
                 probes: vec![probe(span, "span:syscall:openat"), probe(point, "tracepoint:syscalls:sys_enter_read")],
                 streams: vec![stream("slow", 67, 60, 7), stream("reads", 1_000, 1_000, 0)],
                 kernel_misses: 9,
@@ -188,7 +189,7 @@ fn json() {
         "plugins": [
             {
                 "name": "opens", "state": "ok", "windows": [], "attach": null, "left": null, "took_over": null, "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60,
-                "dropped": {"rows": 3, "lines": 0, "messages": 7}, "kernel_misses": 9,
+                "dropped": {"rows": 3, "lines": 0, "messages": 7}, "limits": {"rate": 100, "burst": 20}, "kernel_misses": 9,
                 "probes": [
                     {
                         "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "hits_before": 7, "unpaired": 3, "filtered": 40,
@@ -214,7 +215,7 @@ fn json() {
             },
             {
                 "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "windows": [], "attach": null, "left": null, "took_over": null, "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
-                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
+                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "limits": {"rate": null, "burst": null}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
             },
         ],
         "violations": [],
@@ -307,6 +308,31 @@ The counts do not add up. This is a bug in portcullis; please report it with the
   plugin \"p\": emitted = delivered + undelivered does not hold: 2 is not 1 + 0 (which is 1)
 "
     );
+}
+
+/// What a rate limit shed is told by probe and as a whole, with the limit; it is no loss, and yet not nothing.
+#[test]
+fn shed() {
+    let mut report = report();
+    report.plugins.truncate(1);
+    let plugin = &mut report.plugins[0];
+    let mut probe = plugin.probes[1].clone();
+    (probe.counts.hits, probe.counts.shed, probe.counts.completed) = (3_234, 2_000, 1_000);
+    let other = Probe { counts: ProbeCounts { name: "other".into(), hits: 1, shed: 1, ..Default::default() }, ..probe.clone() };
+    *plugin = Plugin { name: "p".into(), rate: plugin.rate, probes: vec![probe, other], ..Default::default() };
+    assert_eq!(report.check(), []);
+    let text = report.to_text();
+    let expect = "
+  hits of reads that `limits.rate = 100` (`burst = 20`) shed: 2,000
+  hits of other that `limits.rate = 100` (`burst = 20`) shed: 1
+
+Shed by plugin p: 2,001 hits over `limits.rate = 100` (`burst = 20`), as was asked for
+Nothing else was lost: 0 events recorded, and as many delivered.
+";
+    assert!(text.ends_with(expect), "{text}");
+    report.plugins[0].rate = Some(Rate { a_second: 100, burst: 100 });
+    assert!(report.to_brief_text().starts_with("Shed by plugin p: 2,001 hits over `limits.rate = 100`, as was asked for\n"));
+    assert_eq!(report.to_json()["plugins"][0]["probes"][0]["shed"], 2_000);
 }
 
 /// What is said of an arranged opening, of pauses, and of plugins that came or left in between; and its JSON.

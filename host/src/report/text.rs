@@ -157,12 +157,35 @@ impl Report {
             say(text, name, sum(|c| c.lost), "span", "for want of room for their begin")?;
             say(text, name, plugin.kernel_misses, "hit", "for which the kernel did not run the program")?;
         }
+        let mut shed = false;
+        for plugin in &self.plugins {
+            let hits: u64 = plugin.probes.iter().map(|probe| probe.counts.shed).sum();
+            if hits > 0 {
+                shed = true;
+                writeln!(
+                    text,
+                    "Shed by plugin {}: {} over {}, as was asked for",
+                    plugin.name,
+                    number(hits, "hit"),
+                    limit(plugin)
+                )?;
+            }
+        }
         if nothing && trusted {
             let emitted: u64 = self.plugins.iter().map(Plugin::emitted).sum();
-            writeln!(text, "Nothing was lost: {} recorded, and as many delivered.", number(emitted, "event"))?;
+            let nothing = if shed { "Nothing else was lost" } else { "Nothing was lost" };
+            writeln!(text, "{nothing}: {} recorded, and as many delivered.", number(emitted, "event"))?;
         }
         Ok(())
     }
+}
+
+/// What sheds hits, as its manifest has it.
+fn limit(plugin: &Plugin) -> String {
+    plugin.rate.map_or("its rate".to_owned(), |rate| match rate.burst == rate.a_second {
+        true => format!("`limits.rate = {}`", rate.a_second),
+        false => format!("`limits.rate = {}` (`burst = {}`)", rate.a_second, rate.burst),
+    })
 }
 
 /// From the close of a window to the opening of the next.
@@ -222,6 +245,9 @@ fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt
         ]);
     }
     grid.write(text, 2)?;
+    for counts in plugin.probes.iter().map(|probe| &probe.counts).filter(|counts| counts.shed > 0) {
+        writeln!(text, "  hits of {} that {} shed: {}", counts.name, limit(plugin), count(counts.shed))?;
+    }
     let mut grid = Grid::new(&["stream", "events", "no room"]);
     for stream in &plugin.streams {
         grid.row([stream.name.clone(), count(stream.counts.emitted), count(stream.counts.ring_full)]);

@@ -67,6 +67,7 @@ pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> r
         delivered: drained.map_or(0, |d| d.delivered),
         undelivered: drained.map_or(0, |d| d.undelivered),
         dropped: plugin.dropped,
+        rate: plugin.spec.limits.rate,
         probes: probes.collect(),
         streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts: *counts }).collect(),
         kernel_misses: account.misses,
