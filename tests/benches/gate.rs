@@ -1,11 +1,11 @@
 //! What the gate costs a hit: the same program with and without the load of the word and its branch, open and closed; beside it, what
-//! counting costs: `cargo bench -p portcullis-tests --bench gate`. Figures: docs/performance.md.
+//! counting and a rate limit cost: `cargo bench -p portcullis-tests --bench gate`. Figures: docs/performance.md.
 
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use portcullis::kernel::RunningKernel;
 use portcullis_tests::{
-    cost::{COUNTING, GATE, quantile, stay},
+    cost::{COUNTING, GATE, RATE, quantile, stay},
     lock,
 };
 
@@ -17,7 +17,7 @@ fn main() {
     stay().expect("a thread may stay where it is");
     let kernel = RunningKernel::open().expect("the kernel can be read");
     println!("ns a hit, {ROUNDS} rounds: the median of the differences (quartiles; extremes), with, without");
-    for pair in GATE.iter().chain(&COUNTING) {
+    for pair in GATE.iter().chain(&COUNTING).chain(&RATE) {
         let cost = pair.measure(&kernel, ROUNDS).expect("the kernel repeats the programs");
         let [least, first, median, third, most] = [0, 25, 50, 75, 100].map(|percent| quantile(&cost.difference, percent));
         let (with, without) = (quantile(&cost.with, 50), quantile(&cost.without, 50));

@@ -6,6 +6,7 @@
 use std::io;
 
 use portcullis::kernel::RunningKernel;
+use portcullis_ebpf::Rate;
 
 use crate::repeat::{Outcome, Repeated};
 
@@ -20,20 +21,55 @@ pub struct Pair {
     /// What it is without.
     pub name: &'static str,
     /// What the gate is, and whether it counts.
-    with: (Outcome, bool),
-    without: (Outcome, bool),
+    with: Code,
+    without: Code,
 }
+
+/// What is measured: what the gate is, whether it counts, the body, and its rate limit.
+#[derive(Clone, Copy, Debug)]
+struct Code {
+    outcome: Outcome,
+    counting: bool,
+    body: &'static str,
+    rate: Option<Rate>,
+}
+
+impl Code {
+    const fn new(outcome: Outcome, counting: bool) -> Code {
+        Code { outcome, counting, body: "return", rate: None }
+    }
+
+    const fn open(body: &'static str, rate: Option<Rate>) -> Code {
+        Code { outcome: Outcome::Open, counting: true, body, rate }
+    }
+}
+
+/// A rate that no probe comes to, and one that all hits but the first few are over.
+const NEVER_SHED: Option<Rate> = Some(Rate { a_second: Rate::MOST, burst: Rate::MOST });
+const ALWAYS_SHED: Option<Rate> = Some(Rate { a_second: 1, burst: 1 });
 
 /// The gate: the load of its word, and the branch.
 pub const GATE: [Pair; 2] = [
-    Pair { name: "gate, open", with: (Outcome::Open, true), without: (Outcome::Without, true) },
-    Pair { name: "gate, closed", with: (Outcome::Closed, true), without: (Outcome::KnownClosed, true) },
+    Pair { name: "gate, open", with: Code::new(Outcome::Open, true), without: Code::new(Outcome::Without, true) },
+    Pair { name: "gate, closed", with: Code::new(Outcome::Closed, true), without: Code::new(Outcome::KnownClosed, true) },
 ];
 
 /// What every hit counts for the report: two counters, or one with the gate closed.
 pub const COUNTING: [Pair; 2] = [
-    Pair { name: "counting, open", with: (Outcome::Open, true), without: (Outcome::Open, false) },
-    Pair { name: "counting, closed", with: (Outcome::Closed, true), without: (Outcome::Closed, false) },
+    Pair { name: "counting, open", with: Code::new(Outcome::Open, true), without: Code::new(Outcome::Open, false) },
+    Pair { name: "counting, closed", with: Code::new(Outcome::Closed, true), without: Code::new(Outcome::Closed, false) },
+];
+
+/// A rate limit: of a hit that goes into a body that asks for the time anyway, of one that goes into a body that does not, and of one that is
+/// shed.
+pub const RATE: [Pair; 3] = [
+    Pair {
+        name: "rate limit, allowed, with `nsecs` in the body",
+        with: Code::open("$t = nsecs", NEVER_SHED),
+        without: Code::open("$t = nsecs", None),
+    },
+    Pair { name: "rate limit, allowed", with: Code::open("return", NEVER_SHED), without: Code::open("return", None) },
+    Pair { name: "rate limit, shed", with: Code::open("return", ALWAYS_SHED), without: Code::open("return", None) },
 ];
 
 /// What a pair took in so many rounds, in ns a hit; each in order.
@@ -62,7 +98,7 @@ impl Pair {
     }
 
     fn round(&self, kernel: &RunningKernel) -> io::Result<(f64, f64)> {
-        let load = |(outcome, counting)| Repeated::load(kernel, "return", outcome, counting);
+        let load = |code: Code| Repeated::load(kernel, code.body, code.rate, code.outcome, code.counting);
         let (with, without) = (load(self.with)?, load(self.without)?);
         let (mut least, mut runs) = ((f64::INFINITY, f64::INFINITY), 0);
         for _ in 0..TURNS {
@@ -70,10 +106,13 @@ impl Pair {
             least = (least.0.min(a), least.1.min(b));
             runs += count;
         }
-        for (program, (outcome, counting)) in [(&with, self.with), (&without, self.without)] {
-            let runs = if counting { runs } else { 0 };
-            let closed = matches!(outcome, Outcome::Closed | Outcome::KnownClosed);
+        for (program, code) in [(&with, self.with), (&without, self.without)] {
+            let runs = if code.counting { runs } else { 0 };
+            let closed = matches!(code.outcome, Outcome::Closed | Outcome::KnownClosed);
             assert_eq!(program.hits(), if closed { (0, runs) } else { (runs, 0) }, "another program was measured");
+            let shed = program.completed_and_shed().1;
+            let expect = if code.rate == ALWAYS_SHED { runs - 10..runs } else { 0..1 };
+            assert!(expect.contains(&shed), "another program was measured: {shed} of {runs} were shed");
         }
         Ok(least)
     }

@@ -1,7 +1,7 @@
 //! Generated code, run again and again in the kernel, to measure what it takes.
 //!
-//! The kernel repeats programs of the network alone (BPF_PROG_TEST_RUN), so the code of `begin`, which reads nothing of its context, is
-//! loaded as one of those. To the processor it is the same. Between two runs the kernel does more than such code does itself, in whose
+//! The kernel repeats programs of the network alone (BPF_PROG_TEST_RUN), so the code of an interval, which reads nothing of its context,
+//! is loaded as one of those. To the processor it is the same. Between two runs the kernel does more than such code does itself, in whose
 //! shadow much of it would be hidden; so a loop around the code is loaded with it.
 
 use std::{
@@ -11,9 +11,10 @@ use std::{
     time::Instant,
 };
 
+use aya::maps::MapData;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
-use portcullis::kernel::{Counters, Gate, RunningKernel};
-use portcullis_ebpf::{Compiled, Hook, MapRef, Options, Probe, Program, output::Moment};
+use portcullis::kernel::{Counters, Gate, RunningKernel, map};
+use portcullis_ebpf::{Compiled, MapRef, Options, Probe, Program, Rate};
 
 use crate::kernel::{compile, probe};
 
@@ -50,22 +51,29 @@ pub enum Outcome {
 pub struct Repeated {
     program: OwnedFd,
     _gate: Gate,
+    _rates: Option<MapData>,
     counters: Counters,
     probe: Probe,
 }
 
 impl Repeated {
-    /// A probe with this body.
+    /// A probe with this body, which may have a rate limit.
     ///
     /// # Errors
     /// What the kernel says against it.
-    pub fn load(kernel: &RunningKernel, body: &str, outcome: Outcome, counting: bool) -> io::Result<Repeated> {
+    pub fn load(
+        kernel: &RunningKernel,
+        body: &str,
+        rate: Option<Rate>,
+        outcome: Outcome,
+        counting: bool,
+    ) -> io::Result<Repeated> {
         let gate = (outcome != Outcome::Without).then_some(0);
-        let options = Options { gate, without_counters: !counting, ..Options::default() };
-        let Compiled { programs, probes, counters: layout, .. } =
-            compile(kernel, &[probe("probe", "begin", None, body)], &options);
-        let begin = programs.into_iter().find(|program| program.hook == Hook::Host(Moment::Begin));
-        let Program { mut insns, mut maps, .. } = begin.ok_or_else(|| io::Error::other("there is no program of `begin`"))?;
+        let options = Options { gate, rate, without_counters: !counting, ..Options::default() };
+        let Compiled { programs, probes, counters: layout, maps: specs, .. } =
+            compile(kernel, &[probe("probe", "interval:s:1", None, body)], &options);
+        let program = programs.into_iter().next().ok_or_else(|| io::Error::other("there is no program"))?;
+        let Program { mut insns, mut maps, .. } = program;
         if outcome == Outcome::KnownClosed {
             know(&mut insns, &mut maps);
         }
@@ -74,6 +82,8 @@ impl Repeated {
             gate.open(1);
         }
         let counters = Counters::create(layout, layout.value_size()).map_err(io::Error::other)?;
+        let rates = specs.iter().find(|spec| spec.map == MapRef::Rates);
+        let rates = rates.map(|spec| map::create(spec, 0)).transpose().map_err(io::Error::other)?;
         let looped = looped(&insns);
         let before = looped.len() - insns.len();
         let mut insns = looped;
@@ -81,17 +91,26 @@ impl Repeated {
             insns[before + position].imm = match map {
                 MapRef::Gate => gate.fd().as_raw_fd(),
                 MapRef::Counters => counters.fd().as_raw_fd(),
-                other => return Err(io::Error::other(format!("there is no {other:?}"))),
+                other => match &rates {
+                    Some(rates) if other == MapRef::Rates => rates.fd().as_fd().as_raw_fd(),
+                    _ => return Err(io::Error::other(format!("there is no {other:?}"))),
+                },
             };
         }
         let probe = probes.into_iter().next().ok_or_else(|| io::Error::other("there is no probe"))?;
-        Ok(Repeated { program: load(&insns)?, _gate: gate, counters, probe })
+        Ok(Repeated { program: load(&insns)?, _gate: gate, _rates: rates, counters, probe })
     }
 
     /// What it has counted: hits, and those with the gate closed.
     pub fn hits(&self) -> (u64, u64) {
         let counts = self.counters.probe(0, &self.probe);
         (counts.hits, counts.hits_closed)
+    }
+
+    /// Of the hits, how many went into the body, and how many the rate limit kept from it.
+    pub fn completed_and_shed(&self) -> (u64, u64) {
+        let counts = self.counters.probe(0, &self.probe);
+        (counts.completed, counts.shed)
     }
 
     /// Runs the code on this CPU, `times` being how often the kernel runs the program, and says how long one run of the code took, in

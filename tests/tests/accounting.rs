@@ -39,12 +39,20 @@ struct Bench {
     opens: u64,
     hits: Cell<u64>,
     lost: Cell<u64>,
+    shed: Cell<u64>,
 }
 
 impl Bench {
     fn new() -> Bench {
         let perf = kernel::running().with_mechanism(Mechanism::Perf);
-        let bench = Bench { cheapest: kernel::running(), perf, opens: 0, hits: Cell::default(), lost: Cell::default() };
+        let bench = Bench {
+            cheapest: kernel::running(),
+            perf,
+            opens: 0,
+            hits: Cell::default(),
+            lost: Cell::default(),
+            shed: Cell::default(),
+        };
         let opens = bench.opens_of_every_program();
         Bench { opens, ..bench }
     }
@@ -165,13 +173,30 @@ impl Session<'_> {
         // What got to the body.
         let own = open.own.len() as u64;
         let lossy = probe.site.is_span() && open.crowded;
+        let passed = counts.completed + counts.shed;
         match model::passing(probe, &open.own) {
-            Some(_) if ours && !lossy => prop_assert!(known.passing, "completed: {} of {}", counts.completed, own),
-            _ if ours => prop_assert!(counts.completed <= own, "completed: {} of {}", counts.completed, own),
+            Some(hits) if ours && !lossy => prop_assert_eq!(passed, hits.len() as u64, "completed and shed"),
+            _ if ours => prop_assert!(passed <= own, "completed and shed: {} of {}", passed, own),
             _ => {}
         }
         let none = probe.when() == When::None;
-        prop_assert!(!none || counts.completed == 0, "completed: {}", counts.completed);
+        prop_assert!(!none || passed == 0, "completed and shed: {}", passed);
+        Ok(())
+    }
+
+    /// What was shed against the limit.
+    fn rate(&self, number: usize) -> Checked {
+        let (probe, counts) = (&self.case.probes[number], &self.traced.probes[number]);
+        let Some(rate) = self.case.rate.filter(|_| !matches!(probe.site, Site::Begin | Site::End)) else {
+            prop_assert_eq!(counts.shed, 0, "shed without a limit");
+            return Ok(());
+        };
+        // Nothing before the opening took anything of the burst.
+        prop_assert!(counts.shed == 0 || counts.completed >= rate.burst.into(), "shed within a burst: {:?}", rate);
+        if let (Some(open), Some(close)) = (self.traced.closed.opened(), self.traced.closed.interval()) {
+            let most = model::most(rate, close.latest - open.earliest);
+            prop_assert!(counts.completed <= most, "completed: {} of {} at the most by {:?}", counts.completed, most, rate);
+        }
         Ok(())
     }
 
@@ -334,11 +359,13 @@ fn check(bench: &Bench, case: &Case) -> Checked {
             TestCaseError::fail(format!("p{number}, {}: {error}\n{:?}", specs[number].attach[0], traced.probes[number]))
         };
         session.hits(number, known).map_err(named)?;
+        session.rate(number).map_err(named)?;
         session.body(number, known, texts_lost).map_err(named)?;
     }
     session.streams(&known)?;
     session.runs()?;
     bench.hits.set(bench.hits.get() + traced.probes.iter().map(|probe| probe.hits).sum::<u64>());
+    bench.shed.set(bench.shed.get() + traced.probes.iter().map(|probe| probe.shed).sum::<u64>());
     bench.lost.set(bench.lost.get() + traced.streams.iter().map(|stream| stream.ring_full).sum::<u64>());
     Ok(())
 }
@@ -360,5 +387,7 @@ fn conservation() {
     if let Err(error) = runner.run(&generate::case(generate::sites(&bench.cheapest)), |case| check(&bench, &case)) {
         panic!("{error}");
     }
-    note(&format!("{cases} sessions with {} hits; {} records found no room", bench.hits.get(), bench.lost.get()));
+    let (hits, shed, lost) = (bench.hits.get(), bench.shed.get(), bench.lost.get());
+    note(&format!("{cases} sessions with {hits} hits; {shed} were shed, {lost} records found no room"));
+    assert!(cases < CASES || shed > 0, "no session shed anything");
 }

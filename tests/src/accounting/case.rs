@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use portcullis::kernel::Mechanism;
-use portcullis_ebpf::{Options, ProbeSpec, Scope};
+use portcullis_ebpf::{Options, ProbeSpec, Rate, Scope};
 
 use crate::{kernel, workload};
 
@@ -28,6 +28,8 @@ pub struct Case {
     pub ring: u32,
     /// How many threads can be inside one span probe at a time.
     pub spans: u32,
+    /// How often each probe may run its body.
+    pub rate: Option<Rate>,
     /// The probes.
     pub probes: Vec<Probe>,
     /// What runs before the opening, one after the other.
@@ -314,6 +316,7 @@ impl Case {
             gate: self.gate.then_some(0),
             scope: if self.system { Scope::System } else { Scope::Marked },
             spans: self.spans,
+            rate: self.rate,
             ..Options::default()
         }
     }

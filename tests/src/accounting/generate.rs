@@ -1,7 +1,7 @@
 //! Any session, of what this kernel has.
 
 use portcullis::kernel::{Mechanism, RunningKernel};
-use portcullis_ebpf::Kernel as _;
+use portcullis_ebpf::{Kernel as _, Rate};
 use proptest::{
     collection::vec,
     option,
@@ -110,6 +110,13 @@ fn probe(sites: Vec<Site>) -> impl Strategy<Value = Probe> + Clone {
     })
 }
 
+/// None, or one that sheds hits of few calls, of many, or none.
+fn rate() -> impl Strategy<Value = Option<Rate>> {
+    let a_second = select(vec![1, 7, 1_000, 100_000, Rate::MOST]);
+    let burst = select(vec![1, 5, 50, 1_000, Rate::MOST]);
+    option::weighted(0.4, (a_second, burst).prop_map(|(a_second, burst)| Rate { a_second, burst }))
+}
+
 /// A session.
 pub fn case(sites: Vec<Site>) -> impl Strategy<Value = Case> {
     // Perf events take up to 100 ms each to close.
@@ -118,9 +125,9 @@ pub fn case(sites: Vec<Site>) -> impl Strategy<Value = Case> {
     let spans = prop_oneof![2 => Just(1_u32), 1 => Just(2), 2 => Just(64)];
     // Half of the workloads come where a probe is.
     let load = (load(), count(), option::of(any::<Index>()));
-    let rest = (vec(probe(sites), 1..=5), vec(load.clone(), 0..=2), vec(load, 1..=4));
+    let rest = (rate(), vec(probe(sites), 1..=5), vec(load.clone(), 0..=2), vec(load, 1..=4));
     (any::<bool>(), prop::bool::weighted(0.2), mechanism, ring, spans, rest).prop_map(
-        |(gate, system, mechanism, ring, spans, (probes, before, open))| {
+        |(gate, system, mechanism, ring, spans, (rate, probes, before, open))| {
             let chosen = |(load, n, index): (Load, u64, Option<Index>)| match index {
                 Some(index) => fitting(index.get(&probes).site, n, load),
                 None => load,
@@ -135,7 +142,7 @@ pub fn case(sites: Vec<Site>) -> impl Strategy<Value = Case> {
                 };
                 before.iter_mut().chain(&mut open).for_each(silent);
             }
-            Case { gate, system, mechanism, ring, spans, probes, before, open }
+            Case { gate, system, mechanism, ring, spans, rate, probes, before, open }
         },
     )
 }

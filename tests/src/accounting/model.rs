@@ -1,5 +1,7 @@
 //! What the counters must say, worked out from the workloads and the probes' texts alone.
 
+use portcullis_ebpf::Rate;
+
 use super::case::{Case, Load, PATH, Probe, SHORT, STREAMS, Site, Step, When};
 
 /// What a probe must have counted, as far as it can be known. Without a limit from above where others have hits, too.
@@ -141,6 +143,15 @@ pub fn passing(probe: &Probe, own: &[Hit]) -> Option<Vec<Hit>> {
         When::Random => None,
         When::Odd => Some(own.iter().filter(|hit| hit.number % 2 == 1).copied().collect()),
     }
+}
+
+/// How many hits a rate lets into a body in so many ns at the most: a burst, what the time allows, and one more for each thread that was
+/// interrupted between its comparison and its charge. Who was interrupted there for long takes what that time allows once more.
+pub fn most(rate: Rate, ns: u64) -> u64 {
+    const THREADS: u64 = 16;
+    const INTERRUPTED: u64 = 20_000_000;
+    let each = u64::from(Rate::MOST) / u64::from(rate.a_second);
+    u64::from(rate.burst) + (ns + INTERRUPTED) / each + THREADS
 }
 
 /// What a body does in so many hits, one after the other.

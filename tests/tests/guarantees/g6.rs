@@ -3,7 +3,7 @@
 //! [`Outcome::assert_equations`](portcullis_tests::Outcome::assert_equations) holds every report of every other test against them.
 
 use portcullis_ebpf::{
-    Options,
+    Options, Rate,
     counters::{Counter, StreamCounter},
 };
 use portcullis_tests::{
@@ -12,7 +12,8 @@ use portcullis_tests::{
 };
 
 /// What the tests below run: every counter moves. The text of `cut` is longer than what is kept, that of `bad` is not there; two
-/// threads sleep at a time where there is room for one span; and with the ring of one page there is no room for all records.
+/// threads sleep at a time where there is room for one span; with the ring of one page there is no room for all records; and more calls are
+/// made than the rate allows.
 fn everything(options: &Options) -> Traced {
     let specs = [
         probe("calls", "span:syscall:getppid", Some("duration > 0"), "emit calls { tid, comm }"),
@@ -26,7 +27,7 @@ fn everything(options: &Options) -> Traced {
         ),
         probe("sleep", "span:syscall:clock_nanosleep", None, "return"),
     ];
-    let options = Options { spans: 1, ..options.clone() };
+    let options = Options { spans: 1, rate: Some(Rate { a_second: 1, burst: 1000 }), ..options.clone() };
     let forks: &[&str] = &["forks", "10"];
     let open: &[&[&str]] = &[forks, &["opens-bad", "3"], &["idle", "1", "2"], &["getppid", "5000"]];
     kernel::trace_with(&specs, &options, Workloads { before: &[forks, &["getppid", "7"]], open }, 4096)
@@ -48,6 +49,7 @@ fn sum(traced: &Traced, counter: Counter) -> u64 {
         Counter::MapFull => p.map_full,
         Counter::ReadFault => p.read_fault,
         Counter::Truncated => p.truncated,
+        Counter::Shed => p.shed,
     };
     traced.probes.iter().map(value).sum()
 }
