@@ -197,7 +197,7 @@ fn inspected() {
         "imports ",
         "[high]",
         "shows a table opens: ",
-        "its limits: memory 64MiB, call 1s, ring 8MiB",
+        "    memory 64MiB, table-elements 1000000, stack 512KiB, call 1s, host-calls 60s\n",
         "is granted nothing",
         "to grant this, add to the command line:",
     ] {

@@ -6,12 +6,11 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use portcullis_ebpf::{MapRef, Scope};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Exit, Inspect};
 use crate::{
@@ -19,13 +18,19 @@ use crate::{
     contract::{Level, Table},
     grants::{self, Risk},
     kernel::RunningKernel,
-    manifest::{Manifest, quantity},
+    manifest::{
+        Manifest,
+        limits::{self, Amount},
+    },
     output::{Printer, clean, units},
     scope::Limits,
 };
 
 /// How many imports of one package are named one by one.
 const NAMED: usize = 3;
+
+/// How many limits stand in a line.
+const LIMITS_A_LINE: usize = 5;
 
 /// Says it in plain sentences, or as JSON.
 pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
@@ -92,16 +97,10 @@ fn plugin_text(out: &mut String, one: &Built, tables: &[Table]) {
         let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         line(format!("  shows a table {}: {}", table.name, columns.join(", ")));
     }
-    let limits = &plugin.limits;
-    let rate = limits.rate.map_or(String::new(), |rate| format!(", rate {}, burst {}", rate.a_second, rate.burst));
-    line(format!(
-        "  its limits: memory {}, call {:?}, ring {}, maps {}, attach-points {}{rate}",
-        quantity::shown(limits.memory),
-        Duration::from_nanos(limits.call),
-        quantity::shown(limits.ring.into()),
-        quantity::shown(limits.maps),
-        limits.attach_points
-    ));
+    let limits = limits::entries(&plugin.limits).into_iter();
+    let limits: Vec<String> = limits.filter_map(|(key, amount)| Some(format!("{key} {}", amount?))).collect();
+    line("  its limits:".into());
+    limits.chunks(LIMITS_A_LINE).for_each(|some| line(format!("    {}", some.join(", "))));
     let lines = plugin.grants.lines();
     if lines.is_empty() {
         line("  is granted nothing".into());
@@ -158,7 +157,8 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
         json!({ "name": table.name, "columns": columns })
     });
     let missing = compiled.missing.iter().map(|missing| json!({ "probe": missing.probe, "reason": missing.reason }));
-    let limits = &plugin.limits;
+    let limits = limits::entries(&plugin.limits).into_iter();
+    let limits: Map<String, Value> = limits.map(|(key, amount)| (key.into(), amount.map(Amount::number).into())).collect();
     json!({
         "name": plugin.name,
         "source": plugin.source,
@@ -172,15 +172,7 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
         "maps": map_bytes(built),
         "missing": missing.collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
-        "limits": {
-            "memory": limits.memory,
-            "call": limits.call,
-            "ring": limits.ring,
-            "maps": limits.maps,
-            "attach-points": limits.attach_points,
-            "rate": limits.rate.map(|rate| rate.a_second),
-            "burst": limits.rate.map(|rate| rate.burst),
-        },
+        "limits": limits,
         "grants": plugin.grants.lines(),
         "granted": granted(built),
     })

@@ -166,7 +166,7 @@ fn wrong_usage() {
         ("run b --format xml", "invalid value 'xml' for '--format <FORMAT>'\n  [possible values: table, json]"),
         (
             "run b --allow-read all",
-            "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory, stacks]",
+            "invalid value 'all' for '--allow-read <CLASS>'\n  [possible values: arguments, user-memory, kernel-memory, stacks, process]",
         ),
         ("trace", "the following required arguments were not provided:\n  <PROGRAM|FILE>..."),
         ("trace f --burst 3", "the following required arguments were not provided:\n  --rate <N>"),

@@ -4,6 +4,7 @@
 //! mistake that is in it, each with its place. A single plugin file is run as a bundle of one, [`Manifest::single`].
 
 mod error;
+pub mod limits;
 pub mod moment;
 pub mod quantity;
 mod reader;

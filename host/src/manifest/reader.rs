@@ -443,23 +443,7 @@ impl Reader {
     }
 
     fn limits(&mut self, section: &Section<'_, '_>) -> Limits {
-        let known = [
-            "memory",
-            "table-elements",
-            "stack",
-            "call",
-            "ring",
-            "maps",
-            "attach-points",
-            "probes",
-            "instructions",
-            "output-rows",
-            "output-bytes",
-            "log-messages",
-            "host-calls",
-            "rate",
-            "burst",
-        ];
+        let known: Vec<&str> = super::limits::entries(&Limits::default()).into_iter().map(|(key, _)| key).collect();
         self.keys(section, &known);
         let mut limits = Limits::default();
         if let Some((memory, span)) = self.size(section, "memory") {
