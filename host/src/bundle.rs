@@ -78,7 +78,7 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             output: Arc::clone(output),
             executable: None,
             cache: cache.clone(),
-            whole_cage: false,
+            sandbox: plugin.sandbox,
         };
         workers.push((plugin, Worker::spawn(component, options)?));
     }
@@ -91,10 +91,14 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
     declared.collect()
 }
 
-/// The plugins of a bundle as if none were limited to some tasks: for those who only look at them, since such tasks need not be there.
+/// The plugins of a bundle as if none were limited to some tasks, and their workers to no user: for those who only look at them, since
+/// such tasks need not be there, nor need such users.
 pub fn seen_by_everybody(plugins: &[manifest::Plugin]) -> Vec<manifest::Plugin> {
     let mut plugins = plugins.to_vec();
-    plugins.iter_mut().for_each(|plugin| plugin.grants.scope = Granted::default());
+    for plugin in &mut plugins {
+        plugin.grants.scope = Granted::default();
+        plugin.sandbox.user = None;
+    }
     plugins
 }
 

@@ -9,15 +9,13 @@ mod run;
 
 use std::{
     fs,
-    io::Read as _,
-    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use guest::{ECHO, Guest, PRINT, RESOLVE, RESULT, echo_map, foreign};
 use portcullis::{
-    cage::{Layer, spawn as caged},
+    cage::{Layer, Layers, Missing, Sandbox, User},
     columns,
     contract::{Column, Elements, Frame, Values},
     names::{Names, Symbols},
@@ -547,15 +545,17 @@ fn host_gone() {
     assert!(within(Duration::from_secs(2), gone));
 }
 
-/// What each thread of a worker may be: nobody. What the worker may hold: null, its socket, its memory.
+/// What each thread of a worker may be: a user of its own. What the worker may hold: null, its socket, its memory.
 fn check_cage(pid: u32) {
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         // A thread may end while it is looked at.
         let Ok(status) = fs::read_to_string(task.unwrap().path().join("status")) else { continue };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         if rustix::process::geteuid().is_root() {
-            assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
-            assert_eq!(field("Gid:"), "65534\t65534\t65534\t65534");
+            let uid: u32 = field("Uid:").split('\t').next().unwrap().parse().unwrap();
+            assert!((User { uid, gid: uid }).is_own(), "{uid}");
+            assert_eq!(field("Uid:"), [uid.to_string(), uid.to_string(), uid.to_string(), uid.to_string()].join("\t"));
+            assert_eq!(field("Gid:"), field("Uid:"));
             assert_eq!(field("Groups:"), "");
             assert_eq!(field("CapBnd:"), "0000000000000000");
         }
@@ -599,22 +599,28 @@ fn the_cage_is_whole() {
         output: Arc::new(Said::default()),
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
         cache: None,
-        whole_cage: true,
+        sandbox: Sandbox { layers: Layers::Required, user: None },
     };
-    let missing = Worker::try_cage(options()).unwrap();
+    let account = Worker::try_cage(options()).unwrap();
     let mut worker = Worker::spawn(Guest::default().component(), options()).unwrap();
-    match worker.missing_layers() {
-        Ok(none) => assert!(none.is_empty() && missing.is_empty(), "{missing:?}"),
+    match worker.account() {
+        Ok(same) => assert!(same.missing.is_empty() && account.missing.is_empty(), "{account:?}"),
         Err(error) => {
-            let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
-            let text = "plugin \"test\": this kernel, or this user, can't lock its worker in as far as is required";
-            assert_eq!(error.to_string(), format!("{text}: {}", list.join(", ")));
-            assert!(!missing.is_empty());
+            let text = error.to_string();
+            assert!(
+                text.starts_with("plugin \"test\": it was not given to its worker: `sandbox` requires every layer"),
+                "{text}"
+            );
+            for missing in &account.missing {
+                assert!(text.contains(&format!("\n  {missing}: {}", missing.layer.way_out())), "{text}");
+            }
+            assert!(!account.missing.is_empty());
         }
     }
-    // Whoever runs this as root has all but, perhaps, Landlock.
+    // Whoever runs this as root has all but, perhaps, Landlock and a cgroup.
     if rustix::process::geteuid().is_root() {
-        assert!(missing.iter().all(|missing| missing.layer == Layer::Landlock), "{missing:?}");
+        let may_lack = |missing: &Missing| matches!(missing.layer, Layer::Landlock | Layer::MemoryCgroup);
+        assert!(account.missing.iter().all(may_lack), "{account:?}");
     }
 }
 
@@ -657,51 +663,4 @@ fn caged_while_events_flow() {
     }
     assert_eq!(counts(run.drain(Duration::from_secs(5))), (50_000, 50_000, 0));
     run.finish();
-}
-
-/// Prints what a worker and its cage cost: `cargo test --release -p portcullis --test workers cost -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stderr)]
-fn cost() {
-    let median = |mut times: Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
-    let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for _ in 0..100 {
-        let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let memory = rustix::fs::memfd_create(c"columns", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.args(["worker", "test"]).stdin(OwnedFd::from(theirs)).stdout(memory).stderr(std::process::Stdio::null());
-        let start = Instant::now();
-        let (mut worker, _) = caged::spawn(command).unwrap();
-        // The first that it says is that it is locked in.
-        ours.read_exact(&mut [0; 4]).unwrap();
-        starts.push(start.elapsed());
-        let end = Instant::now();
-        worker.kill().unwrap();
-        worker.wait().unwrap();
-        ends.push(end.elapsed());
-    }
-    let best = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
-    eprintln!("start of a worker to locked in: {:?}, at best {:?}", median(starts.clone()), best(&starts));
-    eprintln!("its end: {:?}, at best {:?}", median(ends.clone()), best(&ends));
-    const EVENTS: u64 = 1_000_000;
-    let flows: Vec<Duration> = (0..9)
-        .map(|_| {
-            let run = Run::new(&Guest { handle: format!("(i32.store8 {RESULT} (i32.const 0)) {RESULT}"), ..Guest::default() })
-                .started();
-            let records: Vec<_> = (0..EVENTS).map(record).collect();
-            let start = Instant::now();
-            run.ring.emit(records.into_iter());
-            let drained = run.drain(Duration::from_secs(30));
-            let took = start.elapsed();
-            assert_eq!(counts(drained), (EVENTS, EVENTS, 0));
-            run.finish();
-            took
-        })
-        .collect();
-    let each = |time: Duration| time.as_nanos() as f64 / EVENTS as f64;
-    eprintln!("{:.1} ns an event, at best {:.1}", each(median(flows.clone())), each(best(&flows)));
 }

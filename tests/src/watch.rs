@@ -177,7 +177,7 @@ fn cmdline(pid: u32) -> Vec<String> {
 /// The plugin of a worker process; `None` if it is none.
 fn worker_name(pid: u32) -> Option<String> {
     match cmdline(pid).as_slice() {
-        [host, worker, name, _memory] if host == "portcullis" && worker == "worker" => Some(name.clone()),
+        [host, worker, name, ..] if host == "portcullis" && worker == "worker" => Some(name.clone()),
         _ => None,
     }
 }

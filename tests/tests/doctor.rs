@@ -59,6 +59,7 @@ fn root() {
         ("uretprobe", features.uprobe),
         ("profile", true),
         ("hardware", features.hardware),
+        ("user of its own", true),
         ("pid namespace", true),
         ("mount namespace", true),
         ("network namespace", true),
@@ -73,6 +74,8 @@ fn root() {
     }
     // Whatever a distribution has enabled.
     let _ = ok(&findings, "Landlock");
+    // Wherever this runs.
+    let _ = ok(&findings, "memory cgroup");
     assert!(text.starts_with("kernel\n  yes  version"), "{text}");
     assert_no_programs();
 }
@@ -97,6 +100,7 @@ fn nobody() {
         assert!(!ok(&findings, name), "{name}: {text}");
     }
     // A worker of nobody's is caged as far as nobody can.
+    assert!(!ok(&findings, "user of its own") && !ok(&findings, "memory cgroup"), "{text}");
     assert!(!ok(&findings, "pid namespace") && ok(&findings, "seccomp"), "{text}");
     let way_out = format!(
         "setcap cap_bpf,cap_perfmon,cap_dac_read_search,cap_syslog,cap_sys_ptrace,cap_checkpoint_restore+ep {}",

@@ -245,6 +245,52 @@ fn restarted() {
     assert_no_programs();
 }
 
+/// A plugin that fails while the run is paused is there again before it resumes: attached and paused like the others, and opened by the one
+/// store that opens them.
+#[test]
+fn restarted_in_a_pause() {
+    let Some(_lock) = lock() else { return };
+    let bad =
+        faulty("bad", "announce = true", "").replace("[[plugin]]\n", "[[plugin]]\nrestart = { times = 2, backoff = \"20ms\" }\n");
+    let bundle = Bundle::new(&manifest(&[bad, faulty("good", "announce = true", "")]));
+    let run = flowing(&bundle, ENDLESS);
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(portcullis()).args(arguments).args(["--run", &run.pid().to_string()]).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ask(&["gate", "pause"]);
+    signal(run.worker("bad"), Signal::KILL);
+    run.wait_for("portcullis: plugin \"bad\" was started again; 1 more times are allowed\n");
+    let status: serde_json::Value = serde_json::from_str(&ask(&["status", "--json"])).unwrap();
+    let here: Vec<_> = status[0]["plugins"].as_array().unwrap().iter().map(|one| (&one["name"], &one["state"])).collect();
+    assert!(here.contains(&(&"bad".into(), &"paused".into())) && here.contains(&(&"good".into(), &"paused".into())), "{here:?}");
+    assert!(ask(&["gate", "resume"]).starts_with("opened within "));
+    until("its events", || (run.said().matches("bad: events flow\n").count() >= 2).then_some(()));
+    // One that was paused alone comes back as it was, too, and not by what is said of the other.
+    ask(&["gate", "pause", "--plugin", "bad"]);
+    signal(run.worker("bad"), Signal::KILL);
+    run.wait_for("portcullis: plugin \"bad\" was started again; 0 more times are allowed\n");
+    ask(&["gate", "pause", "--plugin", "good"]);
+    ask(&["gate", "resume", "--plugin", "good"]);
+    ask(&["gate", "resume", "--plugin", "bad"]);
+    until("its events", || (run.said().matches("bad: events flow\n").count() >= 3).then_some(()));
+    run.signal(Signal::INT);
+    let outcome = run.finish();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    let report = outcome.report.as_ref().unwrap();
+    let instances: Vec<_> = report["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["name"] == "bad").collect();
+    assert_eq!(instances.len(), 3);
+    // The first pause ended for both by one store.
+    let good = outcome.plugin("good");
+    assert_eq!(instances[1]["windows"][0]["open"], good["windows"][1]["open"]);
+    let closed = good["windows"][2]["close"][0].as_u64().unwrap();
+    assert!(instances[2]["windows"].as_array().unwrap().len() == 1 && closed > 0, "{instances:?}");
+    assert!(instances[2]["windows"][0]["open"][0].as_u64() > good["windows"][2]["open"][0].as_u64());
+    assert_eq!(instances[2]["emitted"], instances[2]["delivered"]);
+    assert_no_programs();
+}
+
 /// It is given up after so many times, and then all is as with a plugin that has failed; one that fails before it starts counts as well.
 #[test]
 fn given_up() {

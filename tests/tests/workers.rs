@@ -1,4 +1,4 @@
-//! Every thread of every worker, as the kernel has it: nobody, nothing allowed, nothing held but the way to the host, nothing of the
+//! Every thread of every worker, as the kernel has it: a user of its own, nothing allowed, nothing held but the way to the host, nothing of the
 //! machine in sight; while it compiles and while events flow. What native code can do in there is in `takeover.rs`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use portcullis::cage::User;
 use portcullis_tests::{
     Bundle, adhoc, assert_no_programs, component, foreign, lock, manifest, portcullis,
     watch::{Watched, assert_gone, descriptors, facts, is_alive, state, threads, until},
@@ -39,8 +40,10 @@ fn sample(pid: u32, seen: &mut Seen) -> bool {
     }
     for thread in &threads {
         let is = |name: &str, value: &str| assert_eq!(thread[name], value, "{name}: {thread:?}");
-        is("Uid", "65534 65534 65534 65534");
-        is("Gid", "65534 65534 65534 65534");
+        let uid: u32 = thread["Uid"].split(' ').next().unwrap().parse().unwrap();
+        assert!((User { uid, gid: uid }).is_own(), "{thread:?}");
+        is("Uid", &format!("{uid} {uid} {uid} {uid}"));
+        is("Gid", &thread["Uid"]);
         is("Groups", "");
         is("NoNewPrivs", "1");
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
@@ -84,7 +87,7 @@ fn assert_apart(pid: u32) {
         ("Max file size", 0),
         ("Max core file size", 0),
         ("Max open files", 5),
-        ("Max processes", 32 * (16 + cpus)),
+        ("Max processes", 16 + cpus),
         // The component may have 64 MiB, unless the manifest says otherwise.
         ("Max data size", (2 << 30) + (64 << 20)),
     ] {

@@ -1,23 +1,20 @@
-//! Who the process is: nobody, who may do nothing.
+//! Who the process is: somebody else than the host, who may do nothing.
 
 use rustix::{
     process::{Gid, Uid},
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use super::{CageError, step};
+use super::{CageError, User, step};
 
-/// `nobody`, also outside of namespaces (`overflowuid`, kernel/sys.c).
-pub const NOBODY: u32 = 65534;
-
-/// Takes uid, gid and groups of nobody where the host is root; false where it is not. Another user stays who it is: it can become
-/// nobody else.
-pub(super) fn become_nobody() -> Result<bool, CageError> {
+/// Becomes this user, with its group and no others, where the host is root; false where it is not. Another user stays who it is: it can
+/// become nobody else.
+pub(super) fn become_user(user: User) -> Result<bool, CageError> {
     // Before the user goes, and with it the right to do this; a user namespace brings a full set back, which goes later.
     drop_bounding_set()?;
     let root = rustix::process::geteuid().is_root();
     if root {
-        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
         step("setgroups", rustix::thread::set_thread_groups(&[]))?;
         step("setresgid", rustix::thread::set_thread_res_gid(gid, gid, gid))?;
         step("setresuid", rustix::thread::set_thread_res_uid(uid, uid, uid))?;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// One layer of the cage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Layer {
+    /// It is a user of its own, whom nobody else on the machine is.
+    User,
+    /// All its memory counts, also what no limit of a process knows of.
+    MemoryCgroup,
     /// No user of the machine exists in it.
     UserNamespace,
     /// Nothing is mounted in it but an empty root that can't be written to.
@@ -29,7 +33,9 @@ pub enum Layer {
 
 impl Layer {
     /// All of them, from the outside in.
-    pub const ALL: [Layer; 9] = [
+    pub const ALL: [Layer; 11] = [
+        Layer::User,
+        Layer::MemoryCgroup,
         Layer::PidNamespace,
         Layer::MountNamespace,
         Layer::NetNamespace,
@@ -44,6 +50,8 @@ impl Layer {
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Layer::User => "user of its own",
+            Layer::MemoryCgroup => "memory cgroup",
             Layer::UserNamespace => "user namespace",
             Layer::MountNamespace => "mount namespace",
             Layer::NetNamespace => "network namespace",
@@ -59,6 +67,8 @@ impl Layer {
     /// What it holds, in words.
     pub fn holds(self) -> &'static str {
         match self {
+            Layer::User => "nobody else on the machine is that user",
+            Layer::MemoryCgroup => "all its memory is bounded, shared memory and page tables as well",
             Layer::UserNamespace => "no user of the machine exists in it",
             Layer::MountNamespace => "an empty root, read-only",
             Layer::NetNamespace => "no network, no abstract socket",
@@ -68,6 +78,34 @@ impl Layer {
             Layer::PidNamespace => "no process but itself",
             Layer::Landlock => "no path can be opened",
             Layer::Seccomp => "the system calls that it needs, no other",
+        }
+    }
+
+    /// What to do where it is missing.
+    pub fn way_out(self) -> &'static str {
+        match self {
+            Layer::User => {
+                "run as root, in a user namespace that has the users 1879048192 to 2147483647; `sandbox = { uid = N }` names another"
+            }
+            Layer::MemoryCgroup => {
+                "start it in a cgroup that is handed to it: systemd-run --scope -p Delegate=yes portcullis ...; without systemd: \
+                 echo '+memory +pids' > /sys/fs/cgroup/cgroup.subtree_control"
+            }
+            Layer::PidNamespace => {
+                "run as root, or give portcullis CAP_SYS_ADMIN; until then a worker sees the process ids of others"
+            }
+            Layer::UserNamespace => "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone",
+            Layer::MountNamespace | Layer::NetNamespace | Layer::IpcNamespace | Layer::UtsNamespace | Layer::CgroupNamespace => {
+                "run as root, or allow user namespaces with rights in them: sysctl user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns"
+            }
+            Layer::Landlock => {
+                "take Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK=y, and `landlock` in the boot parameter `lsm=`"
+            }
+            Layer::Seccomp => {
+                "take a kernel built with CONFIG_SECCOMP_FILTER=y; without it the symbolizer does not start, and user functions \
+                 have no names"
+            }
         }
     }
 }

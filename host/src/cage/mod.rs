@@ -12,20 +12,27 @@
 //! | where | what |
 //! |---|---|
 //! | [`spawn`] | the host starts the process in a pid namespace, and it ends with the host |
+//! | `outside`: `user`, `cgroup` | the host gives it a user of its own, and a cgroup that counts its memory |
 //! | `namespaces` | mounts, network, IPC, host name, cgroups and users of its own, all empty |
-//! | `identity` | nobody, without a capability in any set |
+//! | `identity` | that user, without a capability in any set |
 //! | `landlock` | no path, no port, no signal and no abstract socket of others |
 //! | `seccomp` | the system calls that it needs, and no other |
 //!
-//! The first of these the kernel may lack, and the [`Missing`] are told to the host; a step that any kernel of today can do is an error
+//! Most of these the kernel may lack, and the [`Missing`] are told to the host, who runs with what there is unless a [`Sandbox`] requires
+//! all; a step that any kernel of today can do is an error
 //! where it fails. All of it is inherited by every thread that comes later.
 
+mod account;
+mod cgroup;
 mod identity;
 mod landlock;
 mod layers;
 mod namespaces;
+mod outside;
+mod sandbox;
 mod seccomp;
 pub mod spawn;
+mod user;
 
 use std::{
     io,
@@ -37,15 +44,23 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, Signal},
 };
 
-pub use identity::NOBODY;
+pub use account::{Account, Usage};
 pub use landlock::version as landlock_version;
 pub use layers::{Layer, Missing};
+pub use outside::Outside;
+pub use sandbox::{Lacking, Layers, Sandbox};
+pub use user::{NOBODY, User};
 
 /// What a symbolizer may allocate, bytes: the parsed debug information of a large program has some hundred MB.
-const SYMBOLIZER_MEMORY: u64 = 1 << 30;
+pub const SYMBOLIZER_MEMORY: u64 = 1 << 30;
 
 /// What a worker may allocate beside the memory of its component, bytes: Cranelift takes some hundred MB for the largest known.
 const WORKER_MEMORY: u64 = 2 << 30;
+
+/// What a worker may allocate in all whose component may have so many bytes of memory.
+pub fn worker_memory(component: u64) -> u64 {
+    WORKER_MEMORY.saturating_add(component)
+}
 
 /// What the worker holds.
 #[derive(Debug)]
@@ -76,20 +91,42 @@ fn returned(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Locks in a worker whose component may have so many bytes of memory: takes the descriptors that the host passed as standard input
-/// and output, and gives up everything else.
-pub fn worker(component: u64) -> Result<Held, CageError> {
+/// A process that could not lock itself in, and how it says so.
+#[derive(Debug)]
+pub struct Uncaged {
+    /// Why.
+    pub error: CageError,
+    /// The socket to the host; `None` while it is standard input yet.
+    pub socket: Option<OwnedFd>,
+}
+
+impl From<CageError> for Uncaged {
+    fn from(error: CageError) -> Uncaged {
+        Uncaged { error, socket: None }
+    }
+}
+
+/// Locks in a worker whose component may have so many bytes of memory, as this user where the host is root: takes the descriptors that
+/// the host passed as standard input and output, and gives up everything else.
+pub fn worker(component: u64, user: User) -> Result<Held, Uncaged> {
     let mut missing = Vec::new();
     leave_terminal()?;
     close_from(3)?;
     let socket = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3))?;
+    match lock_in_worker(component, user, &mut missing) {
+        Ok(memory) => Ok(Held { socket, memory, missing }),
+        Err(error) => Err(Uncaged { error, socket: Some(socket) }),
+    }
+}
+
+fn lock_in_worker(component: u64, user: User, missing: &mut Vec<Missing>) -> Result<OwnedFd, CageError> {
     let memory = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdout(), 4))?;
     null_standard()?;
-    let nobody = give_up_privileges(&mut missing)?;
-    landlock::restrict(&mut missing)?;
-    limit("RLIMIT_DATA", Resource::Data, WORKER_MEMORY.saturating_add(component))?;
-    if nobody {
-        limit("RLIMIT_NPROC", Resource::Nproc, most_threads())?;
+    let other = give_up_privileges(user, missing)?;
+    landlock::restrict(missing)?;
+    limit("RLIMIT_DATA", Resource::Data, worker_memory(component))?;
+    if other {
+        limit("RLIMIT_NPROC", Resource::Nproc, most_threads(user.is_own()))?;
     }
     limit("RLIMIT_NOFILE", Resource::Nofile, 5)?;
     let calls = seccomp::worker_calls();
@@ -99,27 +136,33 @@ pub fn worker(component: u64) -> Result<Held, CageError> {
     }
     // Said last: who reads this name from outside knows that all of it is done.
     let _ = rustix::thread::set_name(c"portcullis-work");
-    Ok(Held { socket, memory, missing })
+    Ok(memory)
 }
 
-/// Locks in a symbolizer: takes the socket that the host passed as standard input, and gives up everything else. No thread can be
-/// started afterwards, and SIGALRM ends the process.
-pub fn symbolizer() -> Result<(OwnedFd, Vec<Missing>), CageError> {
+/// Locks in a symbolizer, as this user where the host is root: takes the socket that the host passed as standard input, and gives up
+/// everything else. No thread can be started afterwards, and SIGALRM ends the process.
+pub fn symbolizer(user: User) -> Result<(OwnedFd, Vec<Missing>), Uncaged> {
     let mut missing = Vec::new();
     leave_terminal()?;
     // SAFETY: SIG_DFL installs no code; SIGALRM exists.
     unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
     close_from(3)?;
     let socket = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3))?;
+    match lock_in_symbolizer(user, &mut missing) {
+        Ok(()) => Ok((socket, missing)),
+        Err(error) => Err(Uncaged { error, socket: Some(socket) }),
+    }
+}
+
+fn lock_in_symbolizer(user: User, missing: &mut Vec<Missing>) -> Result<(), CageError> {
     null_standard()?;
-    give_up_privileges(&mut missing)?;
-    landlock::restrict(&mut missing)?;
+    give_up_privileges(user, missing)?;
+    landlock::restrict(missing)?;
     limit("RLIMIT_DATA", Resource::Data, SYMBOLIZER_MEMORY)?;
     limit("RLIMIT_NOFILE", Resource::Nofile, 5)?;
     let _ = rustix::thread::set_name(c"portcullis-syms");
     // It is sent descriptors, so it does not go without.
-    step("PR_SET_SECCOMP", seccomp::restrict(&seccomp::symbolizer_calls()))?;
-    Ok((socket, missing))
+    step("PR_SET_SECCOMP", seccomp::restrict(&seccomp::symbolizer_calls()))
 }
 
 /// A session of its own: Ctrl-C and a closed terminal are the host's business.
@@ -132,15 +175,15 @@ fn leave_terminal() -> Result<(), CageError> {
     Ok(())
 }
 
-/// Leaves the process neither neighbours nor rights; true if its user is nobody now.
-fn give_up_privileges(missing: &mut Vec<Missing>) -> Result<bool, CageError> {
+/// Leaves the process neither neighbours nor rights; true if it is another user now than the host.
+fn give_up_privileges(user: User, missing: &mut Vec<Missing>) -> Result<bool, CageError> {
     // Where memory runs short, this goes first (proc_pid_oom_score_adj(5)). It is a favour to the others; where it isn't granted,
     // the limit of memory remains.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Namespaces that a privileged process makes belong to the host's users: whatever else happens, nobody in this process has a right
     // in them. Whoever has no privilege makes them from within a user namespace.
     let around = namespaces::enter_privileged(missing);
-    let nobody = identity::become_nobody()?;
+    let other = identity::become_user(user)?;
     namespaces::enter_users(around, missing);
     identity::drop_capabilities()?;
     step("PR_SET_NO_NEW_PRIVS", rustix::thread::set_no_new_privs(true))?;
@@ -149,18 +192,19 @@ fn give_up_privileges(missing: &mut Vec<Missing>) -> Result<bool, CageError> {
     step("PR_SET_PDEATHSIG", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     limit("RLIMIT_CORE", Resource::Core, 0)?;
     limit("RLIMIT_FSIZE", Resource::Fsize, 0)?;
-    Ok(nobody)
+    Ok(other)
 }
 
 fn limit(name: &'static str, resource: Resource, value: u64) -> Result<(), CageError> {
     step(name, rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) }))
 }
 
-/// How many threads there may be of nobody. The kernel counts them since Linux 5.14 in the user namespace, which is this process; before,
-/// on the whole machine, which is all workers. Hence room for thirty of them, each with a compiler thread a CPU.
-fn most_threads() -> u64 {
+/// How many threads there may be of a user: the worker's few and one of the compiler's a CPU. A user that is not one worker's `own` has
+/// several: the kernel counts them since Linux 5.14 in the user namespace, which is one process; before, on the whole machine, which is
+/// all workers. Hence room for thirty of them.
+fn most_threads(own: bool) -> u64 {
     let cpus = std::thread::available_parallelism().map_or(64, std::num::NonZero::get) as u64;
-    32 * (16 + cpus)
+    (16 + cpus) * if own { 1 } else { 32 }
 }
 
 /// `/dev/null` as 0 to 2.

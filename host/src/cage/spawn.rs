@@ -12,10 +12,10 @@ use std::{
     sync::{Mutex, PoisonError, mpsc},
 };
 
-use super::{Layer, Missing, returned};
+use super::{Layer, Missing, Outside, returned};
 
 /// A child, and its pid namespace if that could not be had.
-pub type Started = (Child, Option<Missing>);
+type Started = (Child, Option<Missing>);
 
 /// A command, and where the child goes.
 type Order = (Command, mpsc::Sender<io::Result<Started>>);
@@ -23,8 +23,15 @@ type Order = (Command, mpsc::Sender<io::Result<Started>>);
 /// The way to the thread.
 static STARTER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
 
-/// Starts a command as the first process of a pid namespace.
-pub fn spawn(command: Command) -> io::Result<Started> {
+/// Starts a command as the first process of a pid namespace, and puts it in its cgroup.
+pub fn spawn(command: Command, outside: &mut Outside) -> io::Result<Child> {
+    let (child, missing) = order(command)?;
+    outside.lacks(missing);
+    outside.admit(child.id());
+    Ok(child)
+}
+
+fn order(command: Command) -> io::Result<Started> {
     let (sender, child) = mpsc::channel();
     let mut order = (command, sender);
     let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{Exit, Inspect};
 use crate::{
     bundle::{self, Built},
+    cage::{Layers, Sandbox},
     contract::{Level, Table},
     grants::{self, Risk},
     kernel::RunningKernel,
@@ -45,7 +46,7 @@ pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     }
     let text = match arguments.json {
         true => clean::json(&format!("{:#}\n", to_json(&manifest, &built, &tables))).into_owned(),
-        false => clean::lines(&to_text(&built, &tables)).into_owned(),
+        false => clean::lines(&to_text(&manifest, &built, &tables)).into_owned(),
     };
     io::stdout().write_all(text.as_bytes()).context("can't print")?;
     Ok(Exit::Ok)
@@ -61,12 +62,20 @@ fn map_bytes(built: &Built) -> u64 {
     maps.map(|map| map.bytes(built.compiled.counters.cpus)).sum()
 }
 
-fn to_text(built: &[Built], tables: &[Vec<Table>]) -> String {
-    let mut out = String::new();
+fn to_text(manifest: &Manifest, built: &[Built], tables: &[Vec<Table>]) -> String {
+    let mut out = sandbox_text(manifest.sandbox);
     for (one, tables) in built.iter().zip(tables) {
         plugin_text(&mut out, one, tables);
     }
     out
+}
+
+/// What is asked of all workers, if anything is.
+fn sandbox_text(Sandbox { layers, user }: Sandbox) -> String {
+    let layers = (layers == Layers::Required).then(|| "every layer is required".to_owned());
+    let user = user.map(|user| format!("each is user {} of group {}", user.uid, user.gid));
+    let asked: Vec<String> = layers.into_iter().chain(user).collect();
+    if asked.is_empty() { String::new() } else { format!("the sandboxes of its plugins: {}\n", asked.join("; ")) }
 }
 
 fn plugin_text(out: &mut String, one: &Built, tables: &[Table]) {
@@ -138,7 +147,9 @@ fn imports(names: &[String]) -> String {
 
 fn to_json(manifest: &Manifest, built: &[Built], tables: &[Vec<Table>]) -> Value {
     let plugins: Vec<Value> = built.iter().zip(tables).map(|(built, tables)| plugin_json(built, tables)).collect();
-    json!({ "name": manifest.name, "plugins": plugins })
+    let Sandbox { layers, user } = manifest.sandbox;
+    let sandbox = json!({ "layers": layers.as_str(), "uid": user.map(|user| user.uid), "gid": user.map(|user| user.gid) });
+    json!({ "name": manifest.name, "sandbox": sandbox, "plugins": plugins })
 }
 
 fn plugin_json(built: &Built, tables: &[Table]) -> Value {

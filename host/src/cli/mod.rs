@@ -39,6 +39,7 @@ pub use target::Target;
 pub use trace::trace;
 
 use crate::{
+    cage::Layers,
     grants::{Refusals, Refused},
     kernel::Mechanism,
     lock::Unlocked,
@@ -168,6 +169,11 @@ pub struct Run {
     /// How to attach: as cheaply as this kernel can, or each attach point by a perf event of its own, for comparison.
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub mechanism: Mechanism,
+
+    /// Which layers of plugins' sandboxes there must be: those that this kernel has, or all, else nothing is run; the bundle's
+    /// `sandbox` otherwise.
+    #[arg(long, value_enum, value_name = "LAYERS")]
+    pub sandbox: Option<Layers>,
 
     /// Run nothing that the bundle's lock has not approved.
     #[arg(long)]
@@ -329,6 +335,10 @@ pub struct Trace {
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub mechanism: Mechanism,
 
+    /// Which layers of the sandbox there must be: those that this kernel has, or all, else nothing is run.
+    #[arg(long, value_enum, value_name = "LAYERS")]
+    pub sandbox: Option<Layers>,
+
     /// Show the whole report at the end, and the debug messages of the host.
     #[arg(long, short)]
     pub verbose: bool,
@@ -362,6 +372,9 @@ impl Run {
         }
         manifest.stop.after = self.duration.or(manifest.stop.after);
         manifest.format = self.format.unwrap_or(manifest.format);
+        if let Some(layers) = self.sandbox {
+            manifest.require(layers);
+        }
         Ok(manifest)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     report,
     run::{self, Ending, Plan},
     signals::{Signals, Stage},
+    symbols::{self, Symbols},
 };
 
 /// Runs a bundle or a plugin to its end.
@@ -74,7 +75,9 @@ pub(super) fn follow(
         // Found out now, and not when there is something to lose.
         report::check_writable(path).context("nothing was run")?;
     }
-    let kernel = Arc::new(RunningKernel::open()?.with_mechanism(how.mechanism));
+    let options = symbols::Options { sandbox: plan.manifest.sandbox, ..symbols::Options::default() };
+    let kernel = RunningKernel::open()?.with_mechanism(how.mechanism).with_symbols(Arc::new(Symbols::new(&options)));
+    let kernel = Arc::new(kernel);
     let ready = run::load(plan, &kernel, &printer)?;
     if let Some(text) = look(&ready) {
         io::stdout().write_all(clean::lines(&text).as_bytes()).context("can't print")?;

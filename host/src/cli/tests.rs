@@ -37,7 +37,7 @@ fn run_options() {
     assert_eq!(run("run b.toml"), Run { target: Target { path: "b.toml".into(), ..Default::default() }, ..Default::default() });
     assert_eq!(
         run(
-            "run p.wasm --duration 1m30s --format json --no-gate --ready-fd 7 --report r.json --dry-run --system-wide -v --mechanism perf --uid root --cgroup a.service --config {} \
+            "run p.wasm --duration 1m30s --format json --no-gate --ready-fd 7 --report r.json --dry-run --system-wide -v --mechanism perf --sandbox required --uid root --cgroup a.service --config {} \
              --allow-probes span:* --allow-probes x:y --allow-read user-memory --allow-read arguments -- ls -l --format x"
         ),
         Run {
@@ -59,6 +59,7 @@ fn run_options() {
             system_wide: true,
             scope: Scope { uid: Some("root".into()), cgroup: Some("a.service".into()), ..Scope::default() },
             mechanism: Mechanism::Perf,
+            sandbox: Some(Layers::Required),
             locked: false,
             verbose: true,
             command: ["ls", "-l", "--format", "x"].map(OsString::from).into(),

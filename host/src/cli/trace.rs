@@ -95,6 +95,9 @@ fn manifest(arguments: &Trace, program: &Program) -> anyhow::Result<Manifest> {
     manifest.stop.after = arguments.duration;
     manifest.format = arguments.format;
     manifest.name = "trace".into();
+    if let Some(layers) = arguments.sandbox {
+        manifest.require(layers);
+    }
     for plugin in &mut manifest.plugins {
         plugin.shipped = component;
         // Who wrote the program wants to see what it prints.

@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use super::Finding;
 use crate::{
-    cage::{self, Layer},
+    cage::{self, Layer, Sandbox},
     contract::{Level, Limits, Table, TableRows},
     symbols::{self, Symbols},
     worker::{self, Output, Worker},
@@ -26,17 +26,17 @@ fn worker() -> Vec<Finding> {
         output: Arc::new(Silent),
         executable: None,
         cache: None,
-        whole_cage: false,
+        sandbox: Sandbox::default(),
     };
     let missing = match Worker::try_cage(options) {
-        Ok(missing) => missing,
+        Ok(account) => account.missing,
         Err(error) => {
             let way_out = "without it no plugin can be run; this is an error in portcullis, or a kernel older than Linux 5.9";
             return vec![Finding::no(GROUP, "worker, locked in", error.cause.to_string(), way_out)];
         }
     };
     let finding = |layer: Layer| match missing.iter().find(|missing| missing.layer == layer) {
-        Some(missing) => Finding::no(GROUP, layer.as_str(), missing.reason.as_str(), way_out(layer)),
+        Some(missing) => Finding::no(GROUP, layer.as_str(), missing.reason.as_str(), layer.way_out()),
         None => Finding::yes(GROUP, layer.as_str(), holds(layer)),
     };
     Layer::ALL.into_iter().map(finding).collect()
@@ -46,25 +46,6 @@ fn holds(layer: Layer) -> String {
     match (layer, cage::landlock_version()) {
         (Layer::Landlock, Some(version)) => format!("{}; version {version}", layer.holds()),
         _ => layer.holds().into(),
-    }
-}
-
-fn way_out(layer: Layer) -> &'static str {
-    match layer {
-        Layer::PidNamespace => {
-            "run as root, or give portcullis CAP_SYS_ADMIN; until then a worker sees the process ids of others"
-        }
-        Layer::UserNamespace => "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone",
-        Layer::MountNamespace | Layer::NetNamespace | Layer::IpcNamespace | Layer::UtsNamespace | Layer::CgroupNamespace => {
-            "run as root, or allow user namespaces with rights in them: sysctl user.max_user_namespaces, \
-             kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns"
-        }
-        Layer::Landlock => {
-            "take Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK=y, and `landlock` in the boot parameter `lsm=`"
-        }
-        Layer::Seccomp => {
-            "take a kernel built with CONFIG_SECCOMP_FILTER=y; without it the symbolizer does not start, and user functions have no names"
-        }
     }
 }
 

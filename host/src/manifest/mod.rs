@@ -22,7 +22,11 @@ pub use error::{ManifestError, Problem};
 pub use moment::Moment;
 use toml::value::Datetime;
 
-use crate::{contract::Limits, grants::Grants};
+use crate::{
+    cage::{Layers, Sandbox},
+    contract::Limits,
+    grants::Grants,
+};
 
 /// The version of the manifest's format.
 pub const SCHEMA: u64 = 1;
@@ -52,6 +56,8 @@ pub struct Manifest {
     pub stop: Stop,
     /// How what plugins show is printed.
     pub format: Format,
+    /// How workers and the symbolizer are locked in.
+    pub sandbox: Sandbox,
     /// At least one, at most [`MAX_PLUGINS`], in the manifest's order; a plugin's position is its bit in the gate word.
     pub plugins: Vec<Plugin>,
 }
@@ -147,6 +153,8 @@ pub struct Plugin {
     pub essential: bool,
     /// Whether it is started again when it has failed.
     pub restart: Option<Restart>,
+    /// How its worker is locked in: as the bundle says that it comes from.
+    pub sandbox: Sandbox,
 }
 
 /// How a plugin that has failed is started again.
@@ -191,6 +199,7 @@ impl Manifest {
             start: Start::default(),
             stop: Stop::default(),
             format: Format::Table,
+            sandbox: Sandbox::default(),
             plugins: vec![Plugin {
                 name,
                 source: path.into(),
@@ -200,8 +209,15 @@ impl Manifest {
                 limits: Limits::default(),
                 essential: false,
                 restart: None,
+                sandbox: Sandbox::default(),
             }],
         }
+    }
+
+    /// Requires these layers, whatever was required before.
+    pub fn require(&mut self, layers: Layers) {
+        self.sandbox.layers = layers;
+        self.plugins.iter_mut().for_each(|plugin| plugin.sandbox.layers = layers);
     }
 }
 

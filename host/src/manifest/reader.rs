@@ -22,6 +22,7 @@ use super::{
     is_name_char, name_of_file, quantity,
 };
 use crate::{
+    cage::{Layers, Sandbox, User},
     contract::Limits,
     grants::{Deny, GrantedBy, Grants},
     scope::Granted,
@@ -140,18 +141,73 @@ struct Reader {
 
 impl Reader {
     fn manifest(&mut self, top: &Section<'_, '_>, path: &Path) -> Manifest {
-        self.keys(top, &["schema", "name", "start", "stop", "output", "plugin"]);
+        self.keys(top, &["schema", "name", "start", "stop", "output", "sandbox", "plugin"]);
         self.schema(top);
         let name = self.name(top).unwrap_or_else(|| name_of_file(path));
         let start = self.table(top, "start").map(|section| self.start(&section)).unwrap_or_default();
         let stop = self.table(top, "stop").map(|section| self.stop(&section)).unwrap_or_default();
         let format = self.table(top, "output").map_or(Format::Table, |section| self.output(&section));
-        let plugins = self.plugins(top, path);
+        let sandbox = top.get("sandbox").map(|value| self.sandbox(top, value)).unwrap_or_default();
+        let mut plugins = self.plugins(top, path);
+        plugins.iter_mut().for_each(|plugin| plugin.sandbox = sandbox);
         if !start.gate && plugins.iter().any(|plugin| plugin.restart.is_some()) {
             let help = "a plugin that is started again begins by a store to the gate";
             self.problem(0..0, "`plugin.restart` takes a gate, and `start.gate` is false", Some(help.into()));
         }
-        Manifest { source: Source::Bundle(path.into()), name, start, stop, format, plugins }
+        Manifest { source: Source::Bundle(path.into()), name, start, stop, format, sandbox, plugins }
+    }
+
+    /// `sandbox`: a word, or a table that says more.
+    fn sandbox(&mut self, top: &Section<'_, '_>, value: &Spanned<DeValue<'_>>) -> Sandbox {
+        let Some(table) = value.get_ref().as_table() else {
+            return match value.get_ref().as_str() {
+                Some(word) => Sandbox { layers: self.layers(word, "sandbox", value.span()), user: None },
+                None => {
+                    self.wrong_type(value, "sandbox", "a string or a table");
+                    Sandbox::default()
+                }
+            };
+        };
+        let section = Section { name: top.path("sandbox"), span: value.span(), table };
+        self.keys(&section, &["layers", "uid", "gid"]);
+        let layers = self.string(&section, "layers");
+        let layers = layers.map(|(word, span)| self.layers(word, "sandbox.layers", span)).unwrap_or_default();
+        let uid = self.user(&section, "uid");
+        let gid = self.user(&section, "gid");
+        if section.get("uid").is_none()
+            && let Some(gid) = section.get("gid")
+        {
+            let help = "write `uid` as well; without it each worker gets a user and a group of its own";
+            self.problem(gid.span(), "`sandbox.gid` is the group of `sandbox.uid`, which is not there", Some(help.into()));
+        }
+        Sandbox { layers, user: uid.map(|uid| User { uid, gid: gid.unwrap_or(uid) }) }
+    }
+
+    fn layers(&mut self, word: &str, path: &str, span: Range<usize>) -> Layers {
+        let known = [Layers::Available, Layers::Required];
+        let found = known.into_iter().find(|layers| layers.as_str() == word);
+        if found.is_none() {
+            let help = did_you_mean(word, &known.map(Layers::as_str));
+            self.problem(span, format!("`{path}` can't be `{word}`"), Some(help));
+        }
+        found.unwrap_or_default()
+    }
+
+    /// A number of a user or a group, other than root's; the largest means nobody at all to the kernel.
+    fn user(&mut self, section: &Section<'_, '_>, key: &str) -> Option<u32> {
+        let (number, span) = self.number(section, key)?;
+        let found = u32::try_from(number).ok().filter(|number| (1..u32::MAX).contains(number));
+        if found.is_none() {
+            let path = section.path(key);
+            match number {
+                0 => {
+                    let help = "leave it out, and each worker gets one of its own";
+                    self.problem(span, format!("`{path}` is 0, that is root"), Some(help.into()));
+                }
+                _ => self.problem(span, format!("`{path}` must be between 1 and {}", u32::MAX - 1), None),
+            }
+        }
+        found
     }
 
     fn schema(&mut self, top: &Section<'_, '_>) {
@@ -343,7 +399,17 @@ impl Reader {
         let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
         let essential = self.boolean(section, "essential").unwrap_or(false);
         let restart = self.table(section, "restart").and_then(|restart| self.restart(&restart));
-        Plugin { name, source, shipped: None, config: config.to_string(), grants, limits, essential, restart }
+        Plugin {
+            name,
+            source,
+            shipped: None,
+            config: config.to_string(),
+            grants,
+            limits,
+            essential,
+            restart,
+            sandbox: Sandbox::default(),
+        }
     }
 
     fn restart(&mut self, section: &Section<'_, '_>) -> Option<Restart> {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Attach, Clocks, Left, Plugin, Probe, Report, State, Window};
-use crate::contract::Interval;
+use crate::{cage::Account, contract::Interval};
 
 impl Report {
     /// The report as JSON. Times are ns of CLOCK_MONOTONIC.
@@ -23,6 +23,7 @@ impl Report {
             "attach": self.attach.map(attach),
             "clocks": self.clocks.map(clocks),
             "command": self.command.as_ref().map(|command| json!({"argv": command.argv, "status": command.status})),
+            "symbolizers": self.symbolizers.iter().map(process).collect::<Vec<_>>(),
             "plugins": self.plugins.iter().map(plugin).collect::<Vec<_>>(),
             "violations": self.check().iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
@@ -79,6 +80,7 @@ fn plugin(plugin: &Plugin) -> Value {
         "undelivered": plugin.undelivered,
         "dropped": {"rows": plugin.dropped.rows, "lines": plugin.dropped.lines, "messages": plugin.dropped.messages},
         "limits": {"rate": plugin.rate.map(|rate| rate.a_second), "burst": plugin.rate.map(|rate| rate.burst)},
+        "worker": process(&plugin.worker),
         "kernel_misses": plugin.kernel_misses,
         "probes": plugin.probes.iter().map(probe).collect::<Vec<_>>(),
         "streams": plugin.streams.iter().map(|stream| json!({
@@ -98,6 +100,17 @@ fn plugin(plugin: &Plugin) -> Value {
         })).collect::<Vec<_>>(),
         // A number that JSON does not have becomes null.
         "metrics": plugin.metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
+    })
+}
+
+/// A caged process.
+fn process(account: &Account) -> Value {
+    let missing = account.missing.iter().map(|missing| json!({"layer": missing.layer.as_str(), "reason": missing.reason}));
+    json!({
+        "uid": account.uid,
+        "missing": missing.collect::<Vec<_>>(),
+        "resident": account.usage.resident,
+        "peak": account.usage.peak,
     })
 }
 

@@ -22,6 +22,7 @@ pub use crate::session::Window;
 use portcullis_ebpf::Rate;
 
 use crate::{
+    cage::Account,
     clock::Realtime,
     contract::{Interval, ProbeCounts, StreamCounts},
     kernel::tai::Discipline,
@@ -42,6 +43,8 @@ pub struct Report {
     pub clocks: Option<Clocks>,
     /// How the command of `-- COMMAND` ended.
     pub command: Option<Command>,
+    /// The processes that read files of traced programs, if any were started.
+    pub symbolizers: Vec<Account>,
     /// The plugins, in the bundle's order, and then those that joined.
     pub plugins: Vec<Plugin>,
 }
@@ -132,6 +135,8 @@ pub struct Plugin {
     pub dropped: Dropped,
     /// How often each of its probes was allowed to run its body; what was over is `shed`.
     pub rate: Option<Rate>,
+    /// How its worker was locked in, and what memory it took.
+    pub worker: Account,
     /// Its probes, in the order in which it declared them.
     pub probes: Vec<Probe>,
     /// Its streams, by number.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::cage::{self, Layer, Usage};
 
 /// A correct run of a span and of a probe.
 fn report() -> Report {
@@ -53,9 +54,18 @@ fn report() -> Report {
         clocks: None,
         attach: Some(Attach { first: 990_000_000, last: 993_100_000 }),
         command: Some(Command { argv: vec!["cat".into(), "/etc/passwd".into()], status: Some("exited with 0".into()) }),
+        symbolizers: vec![Account { uid: Some(7), usage: Usage { resident: None, peak: Some(5 << 20) }, missing: Vec::new() }],
         plugins: vec![
             Plugin {
                 name: "opens".into(),
+                worker: Account {
+                    uid: Some(1_879_048_192),
+                    usage: Usage { resident: Some(12 << 20), peak: Some(27 << 20) },
+                    missing: vec![
+                        cage::Missing::new(Layer::MemoryCgroup, &"none is\x1b there"),
+                        cage::Missing::new(Layer::Landlock, &"no"),
+                    ],
+                },
                 drained: Some(4_009_000_000),
                 delivered: 1_000,
                 undelivered: 60,
@@ -186,10 +196,16 @@ fn json() {
         "attach": {"first": 990_000_000, "last": 993_100_000, "skew": 3_100_000},
         "clocks": null,
         "command": {"argv": ["cat", "/etc/passwd"], "status": "exited with 0"},
+        "symbolizers": [{"uid": 7, "missing": [], "resident": null, "peak": 5 << 20}],
         "plugins": [
             {
                 "name": "opens", "state": "ok", "windows": [], "attach": null, "left": null, "took_over": null, "drained": 4_009_000_000u64, "emitted": 1060, "delivered": 1000, "undelivered": 60,
-                "dropped": {"rows": 3, "lines": 0, "messages": 7}, "limits": {"rate": 100, "burst": 20}, "kernel_misses": 9,
+                "dropped": {"rows": 3, "lines": 0, "messages": 7}, "limits": {"rate": 100, "burst": 20}, "worker": {
+                    "uid": 1_879_048_192,
+                    "missing": [{"layer": "memory cgroup", "reason": "none is\u{1b} there"}, {"layer": "Landlock", "reason": "no"}],
+                    "resident": 12 << 20, "peak": 27 << 20,
+                },
+                "kernel_misses": 9,
                 "probes": [
                     {
                         "name": "slow", "attach": ["span:syscall:openat"], "mechanism": "tp_btf", "hits": 110, "hits_closed": 7, "hits_before": 7, "unpaired": 3, "filtered": 40,
@@ -215,7 +231,7 @@ fn json() {
             },
             {
                 "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "windows": [], "attach": null, "left": null, "took_over": null, "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
-                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "limits": {"rate": null, "burst": null}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
+                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "limits": {"rate": null, "burst": null}, "worker": {"uid": null, "missing": [], "resident": null, "peak": null}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
             },
         ],
         "violations": [],
@@ -224,7 +240,7 @@ fn json() {
     let without = Report { gate: Gate { quiesced: 5, ..Default::default() }, ..Default::default() };
     assert_eq!(
         without.to_json().to_string(),
-        r#"{"gate":{"enabled":false,"open":null,"close":null,"quiesced":5,"at":null},"attach":null,"clocks":null,"command":null,"plugins":[],"violations":[]}"#
+        r#"{"gate":{"enabled":false,"open":null,"close":null,"quiesced":5,"at":null},"attach":null,"clocks":null,"command":null,"symbolizers":[],"plugins":[],"violations":[]}"#
     );
 }
 
@@ -241,6 +257,8 @@ The gate closed after 3s; 8ms later the last program in flight had ended.
 The command cat exited with 0.
 
 plugin opens: ok
+  its worker: 12MiB resident, 27MiB at the most, as user 1879048192
+  the cage of its worker lacks: memory cgroup (none is\\x1b there), Landlock (no)
   not on this kernel: probe gone: there is no tracepoint `gone:gone`
   probe  by      before   hits  unpaired  filtered  completed  in flight
   slow   tp_btf       7    110         3        40         67          4
@@ -266,6 +284,8 @@ plugin opens: ok
 plugin other: FAILED: it trapped:
     unreachable \\x1b[2J
 
+the symbolizer: 5MiB at the most, as user 7
+
 Lost by plugin opens: 7 events for want of room in the ring (a larger `limits.ring` holds more)
 Lost by plugin opens: 60 events that it did not take in time (`stop.drain` gives it longer)
 Lost by plugin opens: 1 span for want of room for their begin
@@ -279,6 +299,7 @@ Lost by plugin opens: 9 hits for which the kernel did not run the program
 fn other_ends() {
     let mut plain = report();
     plain.plugins.truncate(1);
+    plain.symbolizers.clear();
     plain.plugins[0] = Plugin {
         name: "p".into(),
         delivered: 2,

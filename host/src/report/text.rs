@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use super::{Left, Plugin, Report, State};
 use crate::{
+    cage::Account,
     contract::{Interval, ProbeCounts},
     output::{
         clean,
-        units::{count, nanoseconds},
+        units::{bytes, count, nanoseconds},
     },
 };
 
@@ -41,6 +42,12 @@ impl Report {
         for plugin in &self.plugins {
             writeln!(text)?;
             plugin_text(text, plugin, self.common_pauses().is_none())?;
+        }
+        if !self.symbolizers.is_empty() {
+            writeln!(text)?;
+        }
+        for symbolizer in &self.symbolizers {
+            process_text(text, "", "the symbolizer", symbolizer)?;
         }
         writeln!(text)?;
         self.outcome(text)
@@ -224,6 +231,7 @@ fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt
         let long = pauses.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
         writeln!(text, "  paused {}, for {} in all", times(pauses.len() as u64), nanoseconds(long))?;
     }
+    process_text(text, "  ", "its worker", &plugin.worker)?;
     for missing in &plugin.missing {
         let reason = missing.reason.lines().next().unwrap_or_default();
         writeln!(text, "  not on this kernel: probe {}: {}", missing.probe, clean::line(reason))?;
@@ -279,6 +287,21 @@ fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt
     }
     if spans.len() > LISTED {
         writeln!(text, "  and {} younger", count((spans.len() - LISTED) as u64))?;
+    }
+    Ok(())
+}
+
+/// What memory a caged process took, as whom; and which layers its cage lacks, if any.
+fn process_text(text: &mut String, indent: &str, name: &str, account: &Account) -> std::fmt::Result {
+    let Account { missing, uid, usage } = account;
+    if let Some(peak) = usage.peak {
+        let resident = usage.resident.map_or(String::new(), |resident| format!("{} resident, ", bytes(resident)));
+        let user = uid.map_or(String::new(), |uid| format!(", as user {uid}"));
+        writeln!(text, "{indent}{name}: {resident}{} at the most{user}", bytes(peak))?;
+    }
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        writeln!(text, "{indent}the cage of {name} lacks: {}", clean::line(&missing.join(", ")))?;
     }
     Ok(())
 }

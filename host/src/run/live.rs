@@ -16,6 +16,7 @@ use super::{
     Ending, control,
     held::Held,
     joining::{Job, Joined, Joining, Purpose},
+    pauses::Pauses,
     plugins::{Leaving, Plugins},
     timespec,
     watch::Watch,
@@ -47,6 +48,7 @@ pub(super) struct Live<'a> {
     pub(super) watch: Option<Watch>,
     /// Plugins that are to replace one which has not taken over itself yet.
     pub(super) postponed: Vec<(Job, Joined)>,
+    pub(super) pauses: Pauses,
 }
 
 impl Live<'_> {
@@ -104,13 +106,11 @@ impl Live<'_> {
             return Some(Ending::Process(*pid));
         }
         if self.signals.pause_asked() {
-            let numbers = self.plugins.numbers();
-            let paused = self.pause(&numbers);
+            let paused = self.pause(None);
             self.say(paused);
         }
         if self.signals.open_asked() {
-            let numbers = self.plugins.numbers();
-            let opened = self.open(&numbers);
+            let opened = self.open(None, |_, _| true);
             self.say(opened);
         }
         while let Some(asked) = self.server.as_ref().and_then(Server::try_recv) {
@@ -143,12 +143,9 @@ impl Live<'_> {
     /// Does what is asked, and answers; what takes long is answered when it is done.
     fn heed(&mut self, asked: Asked) -> Option<Ending> {
         let answer = match asked.request.clone() {
-            Request::Open { plugin } => self.which(plugin).and_then(|numbers| self.open(&numbers)),
-            Request::Resume { plugin } => self.which(plugin).and_then(|mut numbers| {
-                numbers.retain(|number| self.open.was_open(*number));
-                self.open(&numbers)
-            }),
-            Request::Pause { plugin } => self.which(plugin).and_then(|numbers| self.pause(&numbers)),
+            Request::Open { plugin } => self.open(plugin.as_deref(), |_, _| true),
+            Request::Resume { plugin } => self.open(plugin.as_deref(), Live::was_open),
+            Request::Pause { plugin } => self.pause(plugin.as_deref()),
             Request::Close { plugin: None } => {
                 asked.answer(Ok(Answer::Ending));
                 return Some(Ending::Asked);
@@ -168,20 +165,27 @@ impl Live<'_> {
         None
     }
 
-    /// The plugins that are meant.
-    fn which(&self, name: Option<String>) -> Result<Vec<usize>, String> {
+    /// The plugins that are meant: the one of this name, or all.
+    fn which(&self, name: Option<&str>) -> Result<Vec<usize>, String> {
         match name {
             None => Ok(self.plugins.numbers()),
-            Some(name) => self.plugins.named(&name).map(|number| vec![number]).ok_or_else(|| control::no_plugin(&name)),
+            Some(name) => self.plugins.named(name).map(|number| vec![number]).ok_or_else(|| control::no_plugin(name)),
         }
     }
 
-    fn open(&mut self, numbers: &[usize]) -> Result<Answer, String> {
-        let mut opening = numbers.to_vec();
-        opening.retain(|number| !self.open.is_open(*number));
+    /// It was open before, or is there in place of one that was.
+    fn was_open(&self, number: usize) -> bool {
+        self.open.was_open(number) || self.pauses.has_returned(number)
+    }
+
+    /// Opens the plugin of this name, or all, as far as it is closed and `may`.
+    fn open(&mut self, plugin: Option<&str>, may: fn(&Self, usize) -> bool) -> Result<Answer, String> {
+        let mut opening = self.which(plugin)?;
+        opening.retain(|number| !self.open.is_open(*number) && may(self, *number));
         let Some(at) = self.open.open(&opening).map_err(|error| error.to_string())? else {
             return Err("nothing was opened: what was meant is open already, or was never paused".into());
         };
+        self.pauses.say(plugin, false);
         self.fail_to_begin(&opening);
         for number in &opening {
             self.plugins.start(*number, Some(at));
@@ -190,12 +194,14 @@ impl Live<'_> {
         Ok(Answer::Opened { plugins: self.plugins.names(&opening), at })
     }
 
-    fn pause(&mut self, numbers: &[usize]) -> Result<Answer, String> {
-        let mut closing = numbers.to_vec();
+    /// Pauses the plugin of this name, or all.
+    fn pause(&mut self, plugin: Option<&str>) -> Result<Answer, String> {
+        let mut closing = self.which(plugin)?;
         closing.retain(|number| self.open.is_open(*number));
         let Some(at) = self.open.pause(&closing).map_err(|error| error.to_string())? else {
             return Err("nothing was paused: what was meant is not open".into());
         };
+        self.pauses.say(plugin, true);
         if !self.plugins.numbers().iter().any(|number| self.open.is_open(*number)) {
             self.ready.paused();
         }
@@ -216,7 +222,7 @@ impl Live<'_> {
     }
 
     fn status(&self) -> Status {
-        let state = |number| match (self.open.is_open(number), self.open.was_open(number)) {
+        let state = |number| match (self.open.is_open(number), self.was_open(number)) {
             (true, _) => PluginState::Open,
             (false, true) => PluginState::Paused,
             (false, false) => PluginState::Attached,
@@ -234,11 +240,15 @@ impl Live<'_> {
                     "this run has a plugin \"{}\" already; `portcullis gate replace` puts another in its place",
                     plugin.name
                 )),
-                None => Ok(manifest.plugins),
+                None => Ok(manifest),
             }
         });
         match checked {
-            Ok(plugins) => self.submit(Job { plugins, purpose: Purpose::Join, asked: Some(asked) }),
+            Ok(mut manifest) => {
+                let layers = manifest.sandbox.layers.max(self.plugins.layers);
+                manifest.require(layers);
+                self.submit(Job { plugins: manifest.plugins, purpose: Purpose::Join, asked: Some(asked) });
+            }
             Err(error) => asked.answer(Err(error)),
         }
     }
@@ -322,19 +332,20 @@ impl Live<'_> {
         Ok(Answer::Joined { plugins: names, at })
     }
 
-    /// A plugin that had failed is there again. In a run that is paused it waits with the others.
+    /// A plugin that had failed is there again. Where it would be paused had it not failed, it waits with the others.
     fn restarted(&mut self, joined: Joined) -> Result<Answer, String> {
         if let Some(plugin) = joined.plugins.iter().find(|plugin| self.plugins.named(&plugin.spec.name).is_some()) {
             return Err(format!("portcullis: error: another plugin is named \"{}\" by now", plugin.spec.name));
         }
-        let numbers = self.plugins.numbers();
-        if numbers.iter().any(|number| self.open.was_open(*number)) && !numbers.iter().any(|number| self.open.is_open(*number)) {
-            let Joined { attached, plugins } = joined;
-            let numbers = self.open.join(attached);
-            plugins.into_iter().for_each(|plugin| self.plugins.add(plugin));
-            return Ok(Answer::Joined { plugins: self.plugins.names(&numbers), at: None });
+        if !joined.plugins.iter().any(|plugin| self.pauses.holds(&plugin.spec.name)) {
+            return self.joined(joined);
         }
-        self.joined(joined)
+        let Joined { attached, plugins } = joined;
+        let numbers = self.open.join(attached);
+        plugins.into_iter().for_each(|plugin| self.plugins.add(plugin));
+        self.pauses.came_back(&numbers);
+        self.watch_also(&numbers);
+        Ok(Answer::Joined { plugins: self.plugins.names(&numbers), at: None })
     }
 
     fn say_of_restart(&mut self, plugins: &[manifest::Plugin], outcome: &Result<Answer, String>) {

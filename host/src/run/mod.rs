@@ -12,6 +12,7 @@
 //! | here | the whole way |
 //! | `hold` | attached, and waiting for what opens the gate |
 //! | `live` | from the opening to what ends the run: requests, signals, plugins that come and leave |
+//! | `pauses` | what holds for a plugin that comes back into a run that is paused |
 //! | `joining`, `watch` | plugins on their way into a run; files of plugins that are built anew |
 //! | `plugins` | their pumps, and how one leaves |
 //! | `held` | COMMAND |
@@ -22,6 +23,7 @@ mod held;
 mod hold;
 mod joining;
 mod live;
+mod pauses;
 mod plugins;
 mod summary;
 mod watch;
@@ -38,6 +40,7 @@ use anyhow::Context as _;
 use hold::Go;
 use joining::Joining;
 use live::Live;
+use pauses::Pauses;
 use plugins::{Parts, Plugin, Plugins};
 use portcullis_ebpf::{
     Scope, processes,
@@ -51,6 +54,7 @@ use rustix::{
 
 use crate::{
     bundle::{self, Built},
+    cage::{Layers, Sandbox},
     clock,
     command::{self, Stopped},
     contract::{Level, Opening},
@@ -147,6 +151,10 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
     let follow = !plan.command.is_empty() && !plan.system_wide;
     let marked = follow || plan.limits.pid.is_some();
     let scope = if marked { Scope::Marked } else { Scope::System };
+    if manifest.sandbox.layers == Layers::Required {
+        // Whether the other kind of caged process can have all layers is found out before any plugin is given away, too.
+        kernel.symbols().start()?;
+    }
     let declared = bundle::declare(&manifest.plugins, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
     let mut built = bundle::compile(declared, kernel, bundle::bits(manifest.start.gate), scope, plan.limits)?;
     if let Some(lock) = &plan.lock {
@@ -216,12 +224,12 @@ impl Ready<'_> {
         let stopped = (!plan.command.is_empty()).then(|| command::start(&plan.command, output)).transpose()?;
         let processes = loaded.processes();
         mark(&processes, &built, stopped.as_ref(), plan.limits.pid);
-        let symbols = symbols(&processes);
+        let symbols = symbols(&processes, manifest.sandbox);
         let cpus = built.first().map_or(1, |built| built.compiled.counters.cpus);
         let (mut plugins, notices) = Plugins::new(&manifest, opening(cpus), Arc::clone(printer))?;
         for (number, built) in built.into_iter().enumerate() {
             let maps = loaded.maps(number).context("can't pass maps on to the threads that read them")?;
-            let parts = Parts { ring: loaded.take_ring(number), maps, symbols: Arc::clone(&symbols) };
+            let parts = Parts { ring: loaded.take_ring(number), maps, symbols: Arc::clone(&symbols) as Arc<dyn names::Symbols> };
             plugins.add(Plugin::new(built, number, parts, notices.clone())?);
         }
         let attached = loaded.attach()?;
@@ -265,7 +273,7 @@ impl Ready<'_> {
                 kernel,
                 printer,
                 processes,
-                symbols,
+                symbols: Arc::clone(&symbols) as Arc<dyn names::Symbols>,
                 notices,
                 scope,
                 limits: plan.limits,
@@ -275,7 +283,8 @@ impl Ready<'_> {
         let end = manifest.stop.after.and_then(|after| began.checked_add(after));
         let joining = joining.transpose()?;
         let postponed = Vec::new();
-        let mut live = Live { open, plugins, command, watched, end, signals, ready, server, joining, watch, postponed };
+        let pauses = Pauses::default();
+        let mut live = Live { open, plugins, command, watched, end, signals, ready, server, joining, watch, postponed, pauses };
         let ending = live.until_the_end();
         let Live { open, mut plugins, command, server, joining, postponed, .. } = live;
 
@@ -289,8 +298,11 @@ impl Ready<'_> {
         signals.at(Stage::Finishing);
         plugins.finish(&mut closed);
         signals.at(Stage::Reporting);
+        // One for the names that plugins ask for, and one for where probes attach.
+        let symbolizers = [symbols.account(), kernel.symbols().account()].into_iter().flatten().collect();
         let appointment = appointment.zip(closed.opened()).map(|(appointment, open)| appointment.kept(open, &clocks));
-        let report = summary::report(&closed, gated, &plugins, &summary::Opened { clocks, appointment }, command.end())?;
+        let report =
+            summary::report(&closed, gated, &plugins, &summary::Opened { clocks, appointment, symbolizers }, command.end())?;
         Ok(Ended { report, ending, closed })
     }
 }
@@ -342,10 +354,10 @@ fn mark(processes: &Processes, built: &[Built], stopped: Option<&Stopped>, pid: 
 }
 
 /// What tells plugins of functions. Its process starts when the first address is asked for, and is one of the host's own.
-fn symbols(processes: &Arc<Processes>) -> Arc<dyn names::Symbols> {
+fn symbols(processes: &Arc<Processes>, sandbox: Sandbox) -> Arc<Symbols> {
     let processes = Arc::clone(processes);
     let started = Started(Arc::new(move |pid| processes.mark(pid, processes::OWN)));
-    Arc::new(Symbols::new(&symbols::Options { started: Some(started), ..symbols::Options::default() }))
+    Arc::new(Symbols::new(&symbols::Options { started: Some(started), sandbox, ..symbols::Options::default() }))
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -14,6 +14,7 @@ use portcullis_ebpf::{Compiled, DataClass, output::Missing};
 use super::{Ending, summary};
 use crate::{
     bundle::Built,
+    cage::{self, Layers},
     clock,
     contract::{Closing, Interval, Opening},
     facts::Facts,
@@ -35,6 +36,8 @@ pub(super) struct Plugins {
     pub(super) bundle: String,
     /// The run has a gate.
     pub(super) gated: bool,
+    /// What the bundle requires of the cages of all, of those that join as well.
+    pub(super) layers: Layers,
     pub(super) all: Vec<Plugin>,
     inbox: Inbox,
     pub(super) printer: Arc<Printer>,
@@ -60,6 +63,8 @@ pub(super) struct Plugin {
     pub(super) drained: Option<Drained>,
     /// What was not shown of what it said.
     pub(super) dropped: Dropped,
+    /// How its worker is locked in, and what it took.
+    pub(super) worker: cage::Account,
     /// `start` was called.
     started: bool,
     /// What it waits for before it starts, or got.
@@ -150,7 +155,8 @@ pub(super) struct Parts {
 impl Plugin {
     /// Starts a pump for a plugin that will have this number. It waits for [`Plugins::start`].
     pub(super) fn new(built: Built, number: usize, parts: Parts, notices: Notices) -> anyhow::Result<Plugin> {
-        let Built { plugin: spec, worker, compiled, granted, .. } = built;
+        let Built { plugin: spec, mut worker, compiled, granted, .. } = built;
+        let account = worker.account()?;
         let source: Box<dyn Source> = match parts.ring {
             Some(ring) => Box::new(ring),
             None => Box::new(Nothing),
@@ -166,6 +172,7 @@ impl Plugin {
             state: State::Ok,
             drained: None,
             dropped: Dropped::default(),
+            worker: account,
             started: false,
             inherits: Inherits::Known(None),
             leaving: None,
@@ -196,6 +203,7 @@ impl Plugins {
         let plugins = Plugins {
             bundle: bundle.name.clone(),
             gated: bundle.start.gate,
+            layers: bundle.sandbox.layers,
             all: Vec::new(),
             inbox,
             printer,
@@ -349,6 +357,7 @@ impl Plugins {
             }
             Event::Drained(drained) => plugin.drained = Some(drained),
             Event::Dropped(dropped) => plugin.dropped = dropped,
+            Event::Used(usage) => plugin.worker.usage = usage,
             Event::Finished => plugin.finished = true,
             Event::Started | Event::HandedOver(_) => {}
         }

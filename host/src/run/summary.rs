@@ -4,16 +4,18 @@ use anyhow::Context as _;
 
 use super::plugins::{Plugin, Plugins};
 use crate::{
+    cage::Account,
     output::Printer,
     report::{self, Attach, Clocks, Command, Gate, InFlight, Missing, Probe, Report, Stream},
-    session::{Account, Closed},
+    session::{self, Closed},
 };
 
-/// What is known from the opening on.
+/// What is known beside the plugins.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     pub(super) clocks: Clocks,
     pub(super) appointment: Option<report::Appointment>,
+    pub(super) symbolizers: Vec<Account>,
 }
 
 pub(super) fn report(
@@ -39,12 +41,13 @@ pub(super) fn report(
         attach: Some(Attach { first: attached.earliest, last: attached.latest }),
         clocks: Some(opened.clocks),
         command,
+        symbolizers: opened.symbolizers.clone(),
         plugins: plugins.collect::<anyhow::Result<_>>()?,
     })
 }
 
 /// One plugin.
-pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> report::Plugin {
+pub(super) fn plugin(account: &session::Account, plugin: &Plugin, printer: &Printer) -> report::Plugin {
     let name = |probe: usize| plugin.compiled.probes.get(probe).map(|p| p.name.clone()).unwrap_or_default();
     let drained = plugin.drained;
     let probes = plugin.compiled.probes.iter().zip(&account.probes).zip(&account.before);
@@ -68,6 +71,7 @@ pub(super) fn plugin(account: &Account, plugin: &Plugin, printer: &Printer) -> r
         undelivered: drained.map_or(0, |d| d.undelivered),
         dropped: plugin.dropped,
         rate: plugin.spec.limits.rate,
+        worker: plugin.worker.clone(),
         probes: probes.collect(),
         streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts: *counts }).collect(),
         kernel_misses: account.misses,

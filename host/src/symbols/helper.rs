@@ -22,7 +22,10 @@ use super::{
     Options,
     protocol::{self, MAX_REQUEST, MAX_RESPONSE, Request, Response},
 };
-use crate::{cage, worker::protocol as frames};
+use crate::{
+    cage::{self, Account, Outside, SYMBOLIZER_MEMORY, Usage},
+    worker::protocol as frames,
+};
 
 /// How often it is started again, if it ends on its own or must be ended; one such start is regained every [`REGAIN`].
 const RESTARTS: u32 = 5;
@@ -63,35 +66,56 @@ pub(super) struct Helper {
     /// Starts that are left, as of a time.
     starts: u32,
     since: Instant,
+    /// Of those that have ended: how the last was locked in, and the most memory that one took.
+    ended: Option<Account>,
 }
 
 #[derive(Debug)]
 struct Running {
     process: Process,
+    account: Account,
     socket: UnixStream,
     /// The files that are parsed in it, the one used last at the end.
     files: Vec<u64>,
     opened: usize,
 }
 
-/// The process; it is killed and waited for when this is dropped.
+/// The process; it is killed and waited for when this is dropped, and then what it had of its host's is given back.
 #[derive(Debug)]
-struct Process(Child);
+struct Process {
+    child: Child,
+    outside: Outside,
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Helper {
     pub(super) fn new(options: Options) -> Helper {
-        Helper { options, running: None, starts: RESTARTS + 1, since: Instant::now() }
+        Helper { options, running: None, starts: RESTARTS + 1, since: Instant::now(), ended: None }
+    }
+
+    /// How the process that runs is locked in, or the last one was, and the memory that it takes; `None` if there was none. The peak is
+    /// that of all there were.
+    pub(super) fn account(&self) -> Option<Account> {
+        let Some(running) = &self.running else { return self.ended.clone() };
+        let before = self.ended.as_ref().and_then(|ended| ended.usage.peak);
+        let usage = Usage::of(running.process.child.id());
+        Some(Account { usage: Usage { peak: usage.peak.max(before), ..usage }, ..running.account.clone() })
+    }
+
+    /// Ends the process that runs.
+    fn end(&mut self) {
+        self.ended = self.account();
+        self.running = None;
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.process.0.id())
+        self.running.as_ref().map(|running| running.process.child.id())
     }
 
     /// The file is parsed in the process that runs. Marks it as used.
@@ -106,7 +130,7 @@ impl Helper {
     /// Opens a file, and closes another where there are many.
     pub(super) fn open(&mut self, file: u64, fd: BorrowedFd<'_>) -> Result<protocol::Links, Failure> {
         if self.running.as_ref().is_some_and(|running| running.opened == LIFETIME) {
-            self.running = None;
+            self.end();
             self.starts += 1;
         }
         self.start()?;
@@ -142,7 +166,7 @@ impl Helper {
     }
 
     fn lose(&mut self, reason: &str) -> Failure {
-        self.running = None;
+        self.end();
         Failure::Lost(format!("the process that parses it failed: {reason}"))
     }
 
@@ -150,7 +174,7 @@ impl Helper {
     pub(super) fn start(&mut self) -> Result<(), Failure> {
         // One that has ended since is replaced; that is no fault of the next request.
         if self.running.as_ref().is_some_and(Running::hung_up) {
-            self.running = None;
+            self.end();
         }
         if self.running.is_some() {
             return Ok(());
@@ -164,11 +188,18 @@ impl Helper {
             Failure::Unavailable("the process that parses it failed too often; it is started again within a minute".into())
         })?;
         let cannot = |error: String| Failure::Unavailable(format!("the process that parses it can't be started: {error}"));
-        let started = self.spawn().map_err(|error| error.to_string()).and_then(|mut running| {
-            match running.receive(Instant::now() + self.options.starting)? {
-                Response::Ready => Ok(running),
-                Response::Error(message) => Err(message),
-                _ => Err("it said something else first".into()),
+        let started = self.spawn().map_err(|error| cannot(error.to_string())).and_then(|mut running| {
+            match running.receive(Instant::now() + self.options.starting).map_err(cannot)? {
+                Response::Ready(missing) => {
+                    let outside = running.process.outside.missing();
+                    let missing = protocol::greeting(missing).ok_or_else(|| cannot("it said nonsense first".into()))?;
+                    running.account.missing = missing.iter().chain(outside).cloned().collect();
+                    let check = self.options.sandbox.check(&running.account.missing);
+                    check.map_err(|lacking| Failure::Unavailable(format!("the symbolizer is not used: {lacking}")))?;
+                    Ok(running)
+                }
+                Response::Error(message) => Err(cannot(message)),
+                _ => Err(cannot("it said something else first".into())),
             }
         });
         match started {
@@ -176,7 +207,7 @@ impl Helper {
             Err(error) => {
                 // Nor could the next.
                 self.starts = 0;
-                return Err(cannot(error));
+                return Err(error);
             }
         }
         Ok(())
@@ -185,23 +216,24 @@ impl Helper {
     fn spawn(&self) -> io::Result<Running> {
         let (ours, theirs) = UnixStream::pair()?;
         let executable = self.options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let mut outside = Outside::new(SYMBOLIZER_MEMORY, self.options.sandbox.user)?;
         let mut command = Command::new(executable);
         command
             .arg0("portcullis")
-            .arg("symbolizer")
+            .args(["symbolizer", &outside.argument()])
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // What its cage lacks, a worker's lacks as well, and that is said of those.
-        let (child, _) = cage::spawn::spawn(command)?;
-        let process = Process(child);
+        let child = cage::spawn::spawn(command, &mut outside)?;
+        let account = outside.account(Vec::new());
+        let process = Process { child, outside };
         if let Some(started) = &self.options.started {
-            started.0(process.0.id());
+            started.0(process.child.id());
         }
         ours.set_nonblocking(true)?;
-        Ok(Running { process, socket: ours, files: Vec::new(), opened: 0 })
+        Ok(Running { process, account, socket: ours, files: Vec::new(), opened: 0 })
     }
 }
 

@@ -51,6 +51,7 @@ use known::{File, Known};
 use protocol::{Found, MAX_ADDRESSES, MAX_PATTERN, Request, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::cage::{Account, Sandbox};
 pub use crate::contract::Frame;
 pub use serve::main;
 
@@ -156,6 +157,8 @@ pub struct Options {
     pub executable: Option<PathBuf>,
     /// Told of each symbolizer directly after it was started, so that it can be marked as the host's own.
     pub started: Option<Started>,
+    /// How it is to be locked in.
+    pub sandbox: Sandbox,
 }
 
 impl Default for Options {
@@ -169,6 +172,7 @@ impl Default for Options {
             lines: true,
             executable: None,
             started: None,
+            sandbox: Sandbox::default(),
         }
     }
 }
@@ -228,6 +232,11 @@ impl Symbols {
     /// The process id of the symbolizer that runs.
     pub fn pid(&self) -> Option<u32> {
         lock(&self.asker).helper.pid()
+    }
+
+    /// How the symbolizer is locked in, or was, and what it takes; `None` if none was started.
+    pub fn account(&self) -> Option<Account> {
+        lock(&self.asker).helper.account()
     }
 
     /// Remembers what a process has mapped, and opens the files behind it. To be called when stacks of the process are seen, while it

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{UsdtSite, UserFunction, UserSymbol};
+use crate::cage::{Layer, Missing};
 
 /// A request is at most this long.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
@@ -85,8 +86,8 @@ pub(super) enum Request {
 /// From the symbolizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Response {
-    /// It has locked itself in.
-    Ready,
+    /// It has locked itself in, but for these layers.
+    Ready(Vec<Missing>),
     /// A file is parsed.
     Opened(Links),
     /// A debug file belongs to its file and is used, or does not and is not.
@@ -129,6 +130,12 @@ pub(super) struct Found {
     pub(super) line: Option<u32>,
     /// It is inlined into the next.
     pub(super) inlined: bool,
+}
+
+/// The layers that it says its cage lacks; `None` where none of ours says so.
+pub(super) fn greeting(mut missing: Vec<Missing>) -> Option<Vec<Missing>> {
+    missing.iter_mut().for_each(|missing| missing.reason = cut(std::mem::take(&mut missing.reason)));
+    (missing.len() <= Layer::ALL.len()).then_some(missing)
 }
 
 /// A response that no symbolizer of ours sends to this request.

@@ -15,12 +15,16 @@ use super::{
     elf::File,
     protocol::{MAX_REQUEST, MAX_RESPONSE, Request, Response, cut},
 };
-use crate::{cage, worker::protocol};
+use crate::{
+    cage::{self, Uncaged},
+    worker::protocol,
+};
 
 /// A request may take this long, seconds: longer than any host waits.
 const ALARM: libc::c_uint = 60;
 
-/// The whole life of a symbolizer process. The host passes the socket as standard input.
+/// The whole life of a symbolizer process. The host passes the socket as standard input, and which user the process becomes as an
+/// argument.
 pub fn main() -> ! {
     // Panics are answers; nobody reads what they would print.
     std::panic::set_hook(Box::new(|_| {}));
@@ -29,14 +33,15 @@ pub fn main() -> ! {
         let _ = writeln!(io::stderr(), "`portcullis symbolizer` is for portcullis itself; see `portcullis --help`");
         exit(2);
     }
-    let (socket, greeting) = match cage::symbolizer() {
-        Ok((socket, _)) => (socket, Response::Ready),
-        Err(error) => match rustix::io::dup(io::stdin()) {
+    let user = std::env::args().nth(2).and_then(|user| user.parse().ok()).unwrap_or(cage::NOBODY);
+    let (socket, greeting) = match cage::symbolizer(user) {
+        Ok((socket, missing)) => (socket, Response::Ready(missing)),
+        Err(Uncaged { error, socket }) => match socket.map_or_else(|| rustix::io::dup(io::stdin()), Ok) {
             Ok(socket) => (socket, Response::Error(cut(error.to_string()))),
             Err(_) => exit(1),
         },
     };
-    let caged = greeting == Response::Ready;
+    let caged = matches!(greeting, Response::Ready(_));
     let mut ears = Ears { socket, received: Vec::new(), descriptor: None };
     ears.answer(&greeting);
     if !caged {

@@ -36,7 +36,7 @@ pub use process::{Cause, Component, Options, Worker, WorkerError};
 pub use pump::{Command, Drained, Event, Notice, Pump, Source};
 pub use quota::Dropped;
 #[cfg(feature = "guest")]
-pub use serve::main;
+pub use serve::{main, run};
 
 use crate::contract::{Level, Table, TableRows};
 

@@ -21,7 +21,7 @@ use super::{
     talk::Talk,
 };
 use crate::{
-    cage::{self, Missing},
+    cage::{self, Account, Lacking, Outside, Sandbox, Usage},
     contract::{Limits, Program, Schema, Table},
     digest::Digest,
 };
@@ -49,8 +49,8 @@ pub enum Cause {
     #[error("its worker process can't be started: {0}")]
     Spawn(io::Error),
     /// Its cage lacks layers, and was to be whole.
-    #[error("this kernel, or this user, can't lock its worker in as far as is required: {}", list(.0))]
-    Uncaged(Vec<Missing>),
+    #[error("it was not given to its worker: {0}")]
+    Uncaged(Lacking),
     /// The component failed, as its worker says.
     #[error("{}", .0.message)]
     Fault(Fault),
@@ -109,10 +109,6 @@ fn status_text(status: &Option<ExitStatus>) -> String {
     }
 }
 
-fn list(missing: &[Missing]) -> String {
-    missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// How to start a worker.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -126,8 +122,8 @@ pub struct Options {
     pub executable: Option<PathBuf>,
     /// Where what it makes of the component is kept.
     pub cache: Option<Cache>,
-    /// The worker is given no plugin unless its cage has all layers.
-    pub whole_cage: bool,
+    /// How it is to be locked in.
+    pub sandbox: Sandbox,
 }
 
 /// What is known of a component without running it.
@@ -161,28 +157,27 @@ struct Begun {
     process: Process,
     memory: Memory,
     talk: Talk,
-    /// The layer that the host itself could not give it.
-    outside: Option<Missing>,
 }
 
 impl Begun {
     fn new(options: Options) -> io::Result<Begun> {
         let memory = Memory::new()?;
         let (ours, theirs) = UnixStream::pair()?;
+        let mut outside = Outside::new(cage::worker_memory(options.limits.memory), options.sandbox.user)?;
         let mut command = Command::new(options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe")));
         command
             // For those who look at the list of processes.
             .arg0("portcullis")
-            .args(["worker", &options.name, &options.limits.memory.to_string()])
+            .args(["worker", &options.name, &options.limits.memory.to_string(), &outside.argument()])
             .env_clear()
             .current_dir("/")
             // Standard input and output are what std::process passes on without a race between threads that spawn.
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(memory.fd().try_clone_to_owned()?))
             .stderr(Stdio::null());
-        let (child, outside) = cage::spawn::spawn(command)?;
-        let process = Process(child);
-        Ok(Begun { process, memory, talk: Talk::new(ours, options)?, outside })
+        let child = cage::spawn::spawn(command, &mut outside)?;
+        let process = Process { child, outside };
+        Ok(Begun { process, memory, talk: Talk::new(ours, options)? })
     }
 }
 
@@ -195,22 +190,30 @@ enum Phase {
     Failed,
 }
 
-/// The process; it is killed and waited for when this is dropped.
+/// The process; it is killed and waited for when this is dropped, and then what it had of its host's is given back.
 #[derive(Debug)]
-pub(super) struct Process(Child);
+pub(super) struct Process {
+    child: Child,
+    outside: Outside,
+}
 
 impl Process {
     /// Kills it, if it still runs, and waits for its end.
     pub(super) fn end(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What it takes of memory now.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
     }
 
     /// How it ended by itself: it has hung up, so that is a matter of a moment. `None` if it did not.
     fn ended(&mut self) -> Option<ExitStatus> {
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until {
-            match self.0.try_wait() {
+            match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(status) => return status,
                 Err(_) => return None,
@@ -243,16 +246,15 @@ impl Worker {
     }
 
     fn try_spawn(wasm: Vec<u8>, options: Options) -> io::Result<Worker> {
-        let (name, limits, cache, whole) = (options.name.clone(), options.limits, options.cache.clone(), options.whole_cage);
-        let Begun { process, memory, mut talk, outside } = Begun::new(options)?;
+        let (name, limits, cache, sandbox) = (options.name.clone(), options.limits, options.cache.clone(), options.sandbox);
+        let Begun { process, memory, mut talk } = Begun::new(options)?;
+        let outside = process.outside.missing().to_vec();
         let loading = std::thread::Builder::new().name("loading".into()).spawn(move || {
             // While the worker locks itself in.
             let (digest, size) = (Digest::of(&wasm), wasm.len() as u64);
             let missing = talk.caged(LOADING)?;
             missing.extend(outside);
-            if whole && !missing.is_empty() {
-                return Err(Cause::Uncaged(std::mem::take(missing)));
-            }
+            sandbox.check(missing).map_err(Cause::Uncaged)?;
             let compiled = cache.as_ref().and_then(|cache| cache.load(digest)).map(Bytes);
             let loaded = talk.ask(&ToWorker::Load { wasm: Bytes(wasm), compiled, limits }, LOADING)?;
             let Returned::Loaded { compiled, interface } = loaded else { return Err(wrong_return(&loaded, CallKind::Load)) };
@@ -272,20 +274,23 @@ impl Worker {
         })
     }
 
-    /// Starts a worker that gets no plugin, and ends it: the layers that its cage lacks on this kernel, for this user.
-    pub fn try_cage(options: Options) -> Result<Vec<Missing>, WorkerError> {
+    /// Starts a worker that gets no plugin, and ends it: how it was locked in on this kernel, by this user.
+    pub fn try_cage(options: Options) -> Result<Account, WorkerError> {
         let plugin = options.name.clone();
         let begun = Begun::new(options).map_err(|error| WorkerError { plugin: plugin.clone(), cause: Cause::Spawn(error) })?;
-        let Begun { mut process, mut talk, outside, .. } = begun;
+        let Begun { mut process, mut talk, .. } = begun;
         match talk.caged(LOADING) {
-            Ok(missing) => Ok(missing.drain(..).chain(outside).collect()),
+            Ok(missing) => {
+                missing.extend_from_slice(process.outside.missing());
+                Ok(process.outside.account(std::mem::take(missing)))
+            }
             Err(cause) => Err(process.fail(&plugin, cause)),
         }
     }
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self.process.0.id()
+        self.process.child.id()
     }
 
     /// The plugin's name.
@@ -299,10 +304,10 @@ impl Worker {
         Ok(&self.component)
     }
 
-    /// Waits until the component is loaded; the layers that the worker's cage lacks, for want of this kernel or this user. The worker
-    /// said it before it read the first byte of the component.
-    pub fn missing_layers(&mut self) -> Result<&[Missing], WorkerError> {
-        Ok(self.talk()?.missing.as_deref().unwrap_or_default())
+    /// Waits until the component is loaded; how the worker is locked in, as it said before it read the first byte of the component.
+    pub fn account(&mut self) -> Result<Account, WorkerError> {
+        let missing = self.talk()?.missing.clone().unwrap_or_default();
+        Ok(self.process.outside.account(missing))
     }
 
     /// Calls `configure` with the configuration as JSON text and checks what it returns.

@@ -31,6 +31,7 @@ use super::{
     talk::{Said, Talk},
 };
 use crate::{
+    cage::Usage,
     clock,
     columns::{self, SLOTS, Transposer},
     contract::{Closing, Level, Opening},
@@ -153,6 +154,8 @@ pub enum Event {
     HandedOver(Option<Vec<u8>>),
     /// Some of what the plugin said was not shown, since it was over its limits. Told before the end.
     Dropped(Dropped),
+    /// What memory its worker took: at the close of its gate, and the most until its end. Told before the end, if it was looked at.
+    Used(Usage),
     /// The pump has ended, and its worker is gone: the last event of every pump.
     Finished,
 }
@@ -230,6 +233,7 @@ impl Pump {
             read: 0,
             delivered: 0,
             undelivered: 0,
+            usage: Usage::default(),
         };
         let thread = std::thread::Builder::new().name(format!("pump {name}")).spawn(move || state.run()).map_err(host)?;
         Ok(Pump { commands, wake, thread: Some(thread), pid })
@@ -348,6 +352,8 @@ struct State {
     read: u64,
     delivered: u64,
     undelivered: u64,
+    /// The memory of its worker.
+    usage: Usage,
 }
 
 impl State {
@@ -364,10 +370,21 @@ impl State {
             self.check_deadlines();
             self.check_drained();
         }
+        self.look_at_memory();
         if let Some(live) = self.live.take() {
             self.tell_dropped(&live);
         }
+        if self.usage != Usage::default() {
+            self.tell(Event::Used(self.usage));
+        }
         self.tell(Event::Finished);
+    }
+
+    /// Notes what memory the worker takes: the first look counts, which is that at the close, and the last peak.
+    fn look_at_memory(&mut self) {
+        let Some(live) = &self.live else { return };
+        let now = live.process.usage();
+        self.usage = Usage { resident: self.usage.resident.or(now.resident), peak: now.peak.or(self.usage.peak) };
     }
 
     fn tell(&self, event: Event) {
@@ -466,6 +483,7 @@ impl State {
                     self.call(&ToWorker::Start(opening), Handed::Other);
                 }
                 Command::Drain { deadline } => {
+                    self.look_at_memory();
                     self.phase = Phase::Draining { deadline, given_up: false };
                     self.look = now;
                     self.empty = false;
@@ -606,6 +624,7 @@ impl State {
 
     /// The plugin is at its end. What it had not handled is undelivered.
     fn fail(&mut self, cause: Cause) {
+        self.look_at_memory();
         let Some(mut live) = self.live.take() else { return };
         let error = live.process.fail(&self.name, cause);
         self.tell_dropped(&live);

@@ -25,7 +25,7 @@ use super::{
     },
 };
 use crate::{
-    cage::{self, Missing},
+    cage::{self, Held, Missing, Uncaged},
     contract::Limits,
 };
 
@@ -35,8 +35,8 @@ const GATHER: usize = 64 << 10;
 /// What the last panic said.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// The whole life of a worker process. The host passes the socket as standard input, the shared memory as standard output, and how much
-/// memory the component may have as the argument after the plugin's name.
+/// The whole life of a worker process. The host passes the socket as standard input, the shared memory as standard output, and as arguments
+/// after the plugin's name how much memory the component may have, and which user the process becomes.
 pub fn main() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
@@ -47,16 +47,22 @@ pub fn main() -> ! {
         exit(2);
     }
     let component = std::env::args().nth(3).and_then(|bytes| bytes.parse().ok()).unwrap_or(Limits::default().memory);
-    let held = match cage::worker(component) {
+    let user = std::env::args().nth(4).and_then(|user| user.parse().ok()).unwrap_or(cage::NOBODY);
+    let held = match cage::worker(component, user) {
         Ok(held) => held,
-        Err(error) => {
-            let socket = rustix::io::dup(io::stdin()).map(UnixStream::from);
+        Err(Uncaged { error, socket }) => {
+            let socket = socket.map_or_else(|| rustix::io::dup(io::stdin()), Ok);
             if let Ok(socket) = socket {
-                Speaker::new(socket).fault(Fault { kind: FaultKind::Cage, message: error.to_string() });
+                Speaker::new(socket.into()).fault(Fault { kind: FaultKind::Cage, message: error.to_string() });
             }
             exit(1);
         }
     };
+    run(held)
+}
+
+/// The life of a worker that is locked in, as far as `held` says.
+pub fn run(held: Held) -> ! {
     let socket = Arc::new(UnixStream::from(held.socket));
     Speaker { socket: socket.clone(), gathered: Vec::new(), answers: None }.caged(held.missing);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

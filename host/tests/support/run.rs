@@ -12,6 +12,7 @@ use std::{
 };
 
 use portcullis::{
+    cage::Sandbox,
     columns,
     contract::{Cells, Closing, Interval, Level, Limits, Opening, Table, TableRows},
     worker::{
@@ -77,7 +78,7 @@ pub fn spawn_within(wasm: Vec<u8>, limits: Limits, said: &Arc<Said>) -> Worker {
         output: said.clone(),
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
         cache: None,
-        whole_cage: false,
+        sandbox: Sandbox::default(),
     };
     Worker::spawn(wasm, options).unwrap()
 }

@@ -58,9 +58,10 @@ impl Host {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, _, name, memory] = arguments.as_slice() else { panic!("{arguments:?}") };
+    let [_, _, name, memory, user] = arguments.as_slice() else { panic!("{arguments:?}") };
     let (attack, number) = name.split_once(':').unwrap_or((name, "0"));
-    let Held { socket, memory: _columns, missing } = cage::worker(memory.parse().unwrap()).expect("it is locked in");
+    let held = cage::worker(memory.parse().unwrap(), user.parse().unwrap()).expect("it is locked in");
+    let Held { socket, memory: _columns, missing } = held;
     let host = Host { socket: socket.into(), missing };
     match kernel::tried(attack, number.parse().unwrap()) {
         Some(tried) => socket::tell(host, tried),

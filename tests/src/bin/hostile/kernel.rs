@@ -272,6 +272,25 @@ fn memory(tried: &mut Tried) {
     let _ = writeln!(tried.0, "{} {error}", 16 * count);
 }
 
+/// Has the kernel make page tables without end, by reading a byte of every two megabytes of memory that can't be written to: nothing of
+/// it is data to `RLIMIT_DATA`.
+pub(crate) fn page_tables() -> ! {
+    const STEP: usize = 2 << 20;
+    const SIZE: usize = 64 << 30;
+    loop {
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping disturbs no other.
+        let start = unsafe { libc::mmap(ptr::null_mut(), SIZE, libc::PROT_READ, kind, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        for at in (0..SIZE).step_by(STEP) {
+            // SAFETY: it lies within the mapping.
+            let byte = unsafe { start.cast::<u8>().add(at) };
+            // SAFETY: the mapping can be read, and is all zeros.
+            unsafe { byte.read_volatile() };
+        }
+    }
+}
+
 /// A system call of 32-bit programs, whose numbers mean other things.
 #[cfg(target_arch = "x86_64")]
 fn compat() -> ! {

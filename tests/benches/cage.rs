@@ -1,0 +1,175 @@
+//! What the cage costs a worker: how long it takes to be locked in, and what an event costs in there, both beside a worker that is locked in
+//! by nothing: `cargo bench -p portcullis-tests --bench cage`. Figures: docs/performance.md.
+//!
+//! This executable is the other worker.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../host/tests/support/guest.rs"]
+mod guest;
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use guest::{Guest, RESULT};
+use portcullis::{
+    cage::{Held, Sandbox},
+    columns,
+    contract::{Level, Limits, Opening, Table, TableRows},
+    names::Names,
+    worker::{
+        self, Answers, Command, Event, NoMaps, Output, Pump, Source, Worker,
+        pump::{self, Inbox},
+    },
+};
+use portcullis_ebpf::{Field, Naming, Slot, Stream};
+use portcullis_tests::{lock, portcullis};
+
+/// How many workers of each kind are started.
+const STARTS: usize = 51;
+
+/// How often events flow, and how many at a time.
+const ROUNDS: usize = 9;
+const EVENTS: usize = 10_000_000;
+
+/// Bytes of a record.
+const RECORD: usize = 32;
+
+/// What is measured of a kind of worker.
+#[derive(Default)]
+struct Measured {
+    /// From the order to start it to its end, with nothing done in between but to lock itself in and to say so, ms.
+    starts: Vec<f64>,
+    /// An event, ns.
+    events: Vec<f64>,
+    /// How often it waited, in a million events.
+    waits: Vec<f64>,
+}
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("worker") {
+        let dup = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("a descriptor can be had twice");
+        let (socket, memory) = (dup(io::stdin().as_fd()), dup(io::stdout().as_fd()));
+        worker::run(Held { socket, memory, missing: Vec::new() });
+    }
+    let Some(_lock) = lock() else { return };
+    let kinds = [("caged", portcullis()), ("not caged", std::env::current_exe().expect("this is an executable"))];
+    let mut measured = [Measured::default(), Measured::default()];
+    for _ in 0..STARTS {
+        for ((_, executable), measured) in kinds.iter().zip(&mut measured) {
+            let start = Instant::now();
+            Worker::try_cage(options(executable)).expect("a worker starts");
+            measured.starts.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    for _ in 0..ROUNDS {
+        for ((_, executable), measured) in kinds.iter().zip(&mut measured) {
+            let (time, waits) = flow(executable);
+            measured.events.push(time.as_secs_f64() * 1e9 / EVENTS as f64);
+            measured.waits.push(waits);
+        }
+    }
+    println!("median (quartiles) of {STARTS} starts, and of {ROUNDS} rounds of {EVENTS} events:");
+    for ((name, _), mut one) in kinds.into_iter().zip(measured) {
+        println!("{name}: locked in and ended again after {} ms", quartiles(&mut one.starts));
+        println!(
+            "{name}: {} ns an event, waited {} times a million events",
+            quartiles(&mut one.events),
+            quartiles(&mut one.waits)
+        );
+    }
+}
+
+fn quartiles(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+    format!("{:.2} ({:.2} to {:.2})", at(2), at(1), at(3))
+}
+
+fn options(executable: &Path) -> worker::Options {
+    worker::Options {
+        name: "bench".into(),
+        limits: Limits::default(),
+        output: Arc::new(Silent),
+        executable: Some(executable.into()),
+        cache: None,
+        sandbox: Sandbox::default(),
+    }
+}
+
+/// Nobody listens.
+#[derive(Debug)]
+struct Silent;
+
+impl Output for Silent {
+    fn rows(&self, _: &str, _: &Table, _: &TableRows) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn line(&self, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn log(&self, _: &str, _: Level, _: &str) {}
+
+    fn metric(&self, _: &str, _: &str, _: f64) {}
+}
+
+/// Records, all alike, as many as are left.
+struct Records(Arc<Mutex<usize>>);
+
+impl Source for Records {
+    fn read(&mut self, max: usize, f: &mut dyn FnMut(&[u8])) -> usize {
+        let mut left = self.0.lock().unwrap();
+        let count = max.min(*left);
+        *left -= count;
+        let record = [1; RECORD];
+        (0..count).for_each(|_| f(&record));
+        count
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// Hands events over to a plugin that takes them and does nothing: how long that takes, and how often its main thread waited for the next
+/// batch, a million events.
+fn flow(executable: &Path) -> (Duration, f64) {
+    let slot = Slot::Int { offset: 24, size: 8, signed: false };
+    let field = Field { name: "n".into(), ctype: String::new(), slot, naming: Naming::Plain };
+    let streams = vec![Stream { name: "events".into(), fields: vec![field], size: RECORD as u32 }];
+    let guest = Guest { handle: format!("(i32.store8 {RESULT} (i32.const 0)) {RESULT}"), ..Guest::default() };
+    let mut worker = Worker::spawn(guest.component(), options(executable)).unwrap();
+    worker.configure("{}").unwrap();
+    worker.prepare(&columns::schema(&streams, &[])).unwrap();
+    let (sender, inbox) = pump::notices().unwrap();
+    let left = Arc::new(Mutex::new(0));
+    let answers = Answers { maps: Box::new(NoMaps), names: Names::default() };
+    let pump = Pump::start(worker, 0, (&streams, &[]), Box::new(Records(left.clone())), answers, sender).unwrap();
+    pump.send(Command::Start(Opening { gate: None, realtime_offset: 0, kernel: String::new(), cpus: 1, handed_over: None }));
+    let Event::Started = next(&inbox) else { panic!("it did not start") };
+    let (waited, start) = (waits(pump.pid()), Instant::now());
+    *left.lock().unwrap() = EVENTS;
+    pump.send(Command::Drain { deadline: Instant::now() + Duration::from_secs(120) });
+    let Event::Drained(drained) = next(&inbox) else { panic!("it was not drained") };
+    let (took, waited) = (start.elapsed(), waits(pump.pid()) - waited);
+    assert_eq!((drained.delivered, drained.undelivered), (EVENTS as u64, 0));
+    (took, waited as f64 * 1e6 / EVENTS as f64)
+}
+
+fn next(inbox: &Inbox) -> Event {
+    inbox.recv().expect("the pump runs").event
+}
+
+/// How often the main thread of a process has waited (`voluntary_ctxt_switches`, proc_pid_status(5)).
+fn waits(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
