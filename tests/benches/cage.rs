@@ -9,9 +9,14 @@
 mod guest;
 
 use std::{
-    fs, io,
-    os::fd::{AsFd as _, BorrowedFd},
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -45,10 +50,12 @@ const RECORD: usize = 32;
 struct Measured {
     /// From the order to start it to its end, with nothing done in between but to lock itself in and to say so, ms.
     starts: Vec<f64>,
-    /// An event, ns.
+    /// From the first event to the last, ns an event.
     events: Vec<f64>,
-    /// How often it waited, in a million events.
-    waits: Vec<f64>,
+    /// What the worker had of CPUs for it, ns an event.
+    cpu: Vec<f64>,
+    /// What it waited for them, ns an event.
+    delay: Vec<f64>,
 }
 
 fn main() {
@@ -61,28 +68,45 @@ fn main() {
     let kinds = [("caged", portcullis()), ("not caged", std::env::current_exe().expect("this is an executable"))];
     let mut measured = [Measured::default(), Measured::default()];
     for _ in 0..STARTS {
-        for ((_, executable), measured) in kinds.iter().zip(&mut measured) {
-            let start = Instant::now();
-            Worker::try_cage(options(executable)).expect("a worker starts");
-            measured.starts.push(start.elapsed().as_secs_f64() * 1e3);
+        let start: [fn(&Path); 2] = [start_caged, start_bare];
+        for (((_, executable), measured), start) in kinds.iter().zip(&mut measured).zip(start) {
+            let begin = Instant::now();
+            start(executable);
+            measured.starts.push(begin.elapsed().as_secs_f64() * 1e3);
         }
     }
     for _ in 0..ROUNDS {
         for ((_, executable), measured) in kinds.iter().zip(&mut measured) {
-            let (time, waits) = flow(executable);
+            let (time, Cpu { ran, waited }) = flow(executable);
             measured.events.push(time.as_secs_f64() * 1e9 / EVENTS as f64);
-            measured.waits.push(waits);
+            measured.cpu.push(ran as f64 / EVENTS as f64);
+            measured.delay.push(waited as f64 / EVENTS as f64);
         }
     }
     println!("median (quartiles) of {STARTS} starts, and of {ROUNDS} rounds of {EVENTS} events:");
     for ((name, _), mut one) in kinds.into_iter().zip(measured) {
         println!("{name}: locked in and ended again after {} ms", quartiles(&mut one.starts));
-        println!(
-            "{name}: {} ns an event, waited {} times a million events",
-            quartiles(&mut one.events),
-            quartiles(&mut one.waits)
-        );
+        let [events, cpu, delay] = [&mut one.events, &mut one.cpu, &mut one.delay].map(|values| quartiles(values));
+        println!("{name}: {events} ns an event; the worker ran {cpu} ns of it, and waited for a CPU for {delay} ns");
     }
+}
+
+/// As for a run: a user and a cgroup from the host, and the rest by the worker itself.
+fn start_caged(executable: &Path) {
+    Worker::try_cage(options(executable)).expect("a worker starts");
+}
+
+/// The same process with nothing of that.
+fn start_bare(executable: &Path) {
+    let (mut ours, theirs) = UnixStream::pair().expect("there are sockets");
+    let memory = rustix::fs::memfd_create(c"columns", rustix::fs::MemfdFlags::CLOEXEC).expect("there is memory");
+    let mut command = std::process::Command::new(executable);
+    command.args(["worker", "bench"]).stdin(OwnedFd::from(theirs)).stdout(memory).stderr(Stdio::null());
+    let mut worker = command.spawn().expect("a process starts");
+    // The first that it says is that it is there.
+    ours.read_exact(&mut [0; 4]).expect("it speaks");
+    worker.kill().expect("it is there");
+    worker.wait().expect("it is a child");
 }
 
 fn quartiles(values: &mut [f64]) -> String {
@@ -128,7 +152,7 @@ impl Source for Records {
         let mut left = self.0.lock().unwrap();
         let count = max.min(*left);
         *left -= count;
-        let record = [1; RECORD];
+        let record = [0; RECORD];
         (0..count).for_each(|_| f(&record));
         count
     }
@@ -138,9 +162,8 @@ impl Source for Records {
     }
 }
 
-/// Hands events over to a plugin that takes them and does nothing: how long that takes, and how often its main thread waited for the next
-/// batch, a million events.
-fn flow(executable: &Path) -> (Duration, f64) {
+/// Hands events over to a plugin that takes them and does nothing: how long that takes, and what its worker had of CPUs for it.
+fn flow(executable: &Path) -> (Duration, Cpu) {
     let slot = Slot::Int { offset: 24, size: 8, signed: false };
     let field = Field { name: "n".into(), ctype: String::new(), slot, naming: Naming::Plain };
     let streams = vec![Stream { name: "events".into(), fields: vec![field], size: RECORD as u32 }];
@@ -154,22 +177,35 @@ fn flow(executable: &Path) -> (Duration, f64) {
     let pump = Pump::start(worker, 0, (&streams, &[]), Box::new(Records(left.clone())), answers, sender).unwrap();
     pump.send(Command::Start(Opening { gate: None, realtime_offset: 0, kernel: String::new(), cpus: 1, handed_over: None }));
     let Event::Started = next(&inbox) else { panic!("it did not start") };
-    let (waited, start) = (waits(pump.pid()), Instant::now());
+    let (before, start) = (Cpu::of(pump.pid()), Instant::now());
     *left.lock().unwrap() = EVENTS;
     pump.send(Command::Drain { deadline: Instant::now() + Duration::from_secs(120) });
     let Event::Drained(drained) = next(&inbox) else { panic!("it was not drained") };
-    let (took, waited) = (start.elapsed(), waits(pump.pid()) - waited);
+    let (took, after) = (start.elapsed(), Cpu::of(pump.pid()));
     assert_eq!((drained.delivered, drained.undelivered), (EVENTS as u64, 0));
-    (took, waited as f64 * 1e6 / EVENTS as f64)
+    (took, Cpu { ran: after.ran - before.ran, waited: after.waited - before.waited })
 }
 
 fn next(inbox: &Inbox) -> Event {
     inbox.recv().expect("the pump runs").event
 }
 
-/// How often the main thread of a process has waited (`voluntary_ctxt_switches`, proc_pid_status(5)).
-fn waits(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    line.trim().parse().unwrap()
+/// What all threads of a process had of CPUs, and how long they waited for one that others had, ns.
+struct Cpu {
+    ran: u64,
+    waited: u64,
+}
+
+impl Cpu {
+    fn of(pid: u32) -> Cpu {
+        let mut cpu = Cpu { ran: 0, waited: 0 };
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            // Two times and a count (Documentation/scheduler/sched-stats.rst).
+            let Ok(text) = fs::read_to_string(task.unwrap().path().join("schedstat")) else { continue };
+            let mut numbers = text.split_whitespace().map(|number| number.parse::<u64>().unwrap());
+            cpu.ran += numbers.next().unwrap();
+            cpu.waited += numbers.next().unwrap();
+        }
+        cpu
+    }
 }

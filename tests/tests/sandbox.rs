@@ -12,15 +12,30 @@ use std::{
 use portcullis::cage::User;
 use portcullis_tests::{
     Bundle, assert_no_programs, component, lock, manifest, note, portcullis,
-    watch::{Watched, assert_gone, until},
+    watch::{self, Watched, assert_gone},
     workload,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
 fn opens() -> String {
     let source = component("plugins", "opens");
     let grants = "grants = { probes = [\"*\"], read = [\"arguments\", \"user-memory\"] }";
     format!("[[plugin]]\nname = \"opens\"\nsource = {:?}\n{grants}\n", source.to_str().unwrap())
+}
+
+/// A plugin that says when its first events come.
+fn announcing() -> String {
+    let source = component("plugins", "faulty");
+    let source = source.to_str().unwrap();
+    format!("[[plugin]]\nname = \"flow\"\nsource = {source:?}\nconfig = {{ announce = true }}\ngrants = {{ probes = [\"*\"] }}\n")
+}
+
+/// A run of it whose events flow.
+fn flowing(bundle: &Bundle) -> Watched {
+    let run = Watched::start(bundle, &["--", workload().to_str().unwrap(), "getppid", "1000000000"]);
+    run.wait_for("events flow\n");
+    run
 }
 
 fn is_own(uid: &Value) -> bool {
@@ -101,18 +116,14 @@ fn required() {
 #[test]
 fn a_user_by_number() {
     let Some(_lock) = lock() else { return };
-    let symbols = opens().replace("\"user-memory\"]", "\"user-memory\", \"stacks\"]");
-    let text = format!("sandbox = {{ uid = 4242, gid = 4243 }}\n{}", manifest(&[symbols]));
+    let text = format!("sandbox = {{ uid = 4242, gid = 4243 }}\n{}", manifest(&[announcing()]));
     let bundle = Bundle::new(&text);
-    let run = Watched::start(&bundle, &["--", workload().to_str().unwrap(), "getppid", "1000000000"]);
-    let worker = run.worker("opens");
-    let facts = until("the cage", || {
-        portcullis_tests::watch::facts(&format!("/proc/{worker}")).filter(|facts| facts["Name"] == "portcullis-work")
-    });
+    let run = flowing(&bundle);
+    let facts = watch::facts(&format!("/proc/{}", run.worker("flow"))).unwrap();
     assert_eq!((&*facts["Uid"], &*facts["Gid"]), ("4242 4242 4242 4242", "4243 4243 4243 4243"));
-    run.signal(rustix::process::Signal::INT);
+    run.signal(Signal::INT);
     let outcome = run.finish();
-    assert_eq!(outcome.plugin("opens")["worker"]["uid"], 4242);
+    assert_eq!(outcome.plugin("flow")["worker"]["uid"], 4242);
     let root = Bundle::new(&text.replace("4242", "0"));
     let output = root.command("run", &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -137,19 +148,11 @@ fn cgroups(pid: u32) -> Vec<PathBuf> {
 #[test]
 fn left_by_the_dead() {
     let Some(_lock) = lock() else { return };
-    let bundle = Bundle::new(&manifest(&[opens()]));
-    let command = [workload().to_str().unwrap().to_owned(), "getppid".into(), "1000000000".into()];
-    let command: Vec<&str> = std::iter::once("--").chain(command.iter().map(String::as_str)).collect();
+    let bundle = Bundle::new(&manifest(&[announcing()]));
     let start = || {
-        let run = Watched::start(&bundle, &command);
-        let worker = run.worker("opens");
-        run.wait_for("");
-        let own = until("its cgroup", || {
-            let own = cgroups(worker);
-            let caged = portcullis_tests::watch::facts(&format!("/proc/{worker}"))?["Name"] == "portcullis-work";
-            (caged || !own.is_empty()).then_some(own)
-        });
-        (run, worker, own)
+        let run = flowing(&bundle);
+        let worker = run.worker("flow");
+        (run, worker, cgroups(worker))
     };
     let (mut dead, worker, left) = start();
     if left.is_empty() {
@@ -159,12 +162,12 @@ fn left_by_the_dead() {
     let commands = dead.commands();
     dead.kill();
     assert_gone(&[worker]);
-    commands.iter().for_each(|pid| portcullis_tests::watch::signal(*pid, rustix::process::Signal::KILL));
+    commands.iter().for_each(|pid| watch::signal(*pid, Signal::KILL));
     assert!(left.iter().all(|directory| directory.exists()), "{left:?}");
     let (living, _, used) = start();
-    let gone = until("the removal", || left.iter().all(|directory| !directory.exists()).then_some(true));
-    assert!(gone && used.iter().all(|directory| directory.exists()), "{left:?} {used:?}");
-    living.signal(rustix::process::Signal::INT);
+    assert!(left.iter().all(|directory| !directory.exists()), "{left:?}");
+    assert!(used.iter().all(|directory| directory.exists()), "{used:?}");
+    living.signal(Signal::INT);
     living.finish().good();
     assert!(used.iter().all(|directory| !directory.exists()), "{used:?}");
     assert_no_programs();
