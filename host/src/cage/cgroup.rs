@@ -235,7 +235,7 @@ fn directory(mounts: &str, cgroups: &str, controller: Option<&str>) -> Option<Pa
         };
         right.then_some(path)
     })?;
-    let found = mounts.lines().filter_map(|line| {
+    let found = mounts.lines().filter_map(|line| -> Option<PathBuf> {
         let mount = Mount::parse(line)?;
         let right = match controller {
             Some(controller) => mount.kind == "cgroup" && mount.options.split(',').any(|one| one == controller),
@@ -243,7 +243,7 @@ fn directory(mounts: &str, cgroups: &str, controller: Option<&str>) -> Option<Pa
         };
         // A mount may show a part of the tree; a path outside of it is not to be had there.
         let below = Path::new(path).strip_prefix(mount.root).ok().filter(|_| right)?;
-        Some(Path::new(mount.point).join(below))
+        Some(Path::new(mount.point).components().chain(below.components()).collect())
     });
     // A path that leads out of a cgroup namespace (`/../x`) is nobody's.
     let mut found = found.filter(|path| !path.components().any(|part| part == std::path::Component::ParentDir));
@@ -407,5 +407,8 @@ mod tests {
         // Outside of the namespace.
         check(unified, "0::/../other\n", None, None);
         check("", "", None, None);
+        // Its root, without a slash behind.
+        let root = directory(unified, "0::/\n", None).unwrap();
+        assert_eq!(root.to_str(), Some("/sys/fs/cgroup"));
     }
 }

@@ -154,7 +154,8 @@ pub enum Event {
     HandedOver(Option<Vec<u8>>),
     /// Some of what the plugin said was not shown, since it was over its limits. Told before the end.
     Dropped(Dropped),
-    /// What memory its worker took: at the close of its gate, and the most until its end. Told before the end, if it was looked at.
+    /// What memory its worker took: at the close of its gate, and the most until its end; of one that ended on its own, when it had
+    /// started. Told before the end, if it was looked at.
     Used(Usage),
     /// The pump has ended, and its worker is gone: the last event of every pump.
     Finished,
@@ -370,8 +371,8 @@ impl State {
             self.check_deadlines();
             self.check_drained();
         }
-        self.look_at_memory();
         if let Some(live) = self.live.take() {
+            self.usage.peak = live.process.usage().peak.or(self.usage.peak);
             self.tell_dropped(&live);
         }
         if self.usage != Usage::default() {
@@ -380,11 +381,11 @@ impl State {
         self.tell(Event::Finished);
     }
 
-    /// Notes what memory the worker takes: the first look counts, which is that at the close, and the last peak.
+    /// Notes what memory the worker takes: when it has started, so that something is known of one that ends on its own, and at the close.
     fn look_at_memory(&mut self) {
         let Some(live) = &self.live else { return };
         let now = live.process.usage();
-        self.usage = Usage { resident: self.usage.resident.or(now.resident), peak: now.peak.or(self.usage.peak) };
+        self.usage = Usage { resident: now.resident.or(self.usage.resident), peak: now.peak.or(self.usage.peak) };
     }
 
     fn tell(&self, event: Event) {
@@ -612,7 +613,10 @@ impl State {
             return;
         }
         match returned {
-            Returned::Started(_) => self.tell(Event::Started),
+            Returned::Started(_) => {
+                self.look_at_memory();
+                self.tell(Event::Started);
+            }
             Returned::Finished(_) => self.phase = Phase::Ended,
             Returned::HandedOver(state) => {
                 self.tell(Event::HandedOver(state.map(|state| state.0)));

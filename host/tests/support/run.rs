@@ -210,6 +210,8 @@ impl Run {
 
     pub fn finish(&self) {
         self.pump.send(Command::Finish(Closing::default()));
+        let Event::Used(usage) = self.event() else { panic!("it is not said what memory its worker took") };
+        assert!(usage.resident.is_some() && usage.peak.is_some(), "{usage:?}");
         assert!(matches!(self.event(), Event::Finished));
         assert!(!alive(self.pump.pid()));
     }
