@@ -16,7 +16,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Once, OnceLock},
+    sync::OnceLock,
 };
 
 /// Names begin with this; the host's process id and a number follow.
@@ -48,11 +48,7 @@ pub(super) struct Cgroup {
 impl Cgroup {
     /// Makes one where this host can have them.
     pub(super) fn new(limits: Limits) -> Result<Cgroup, String> {
-        static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
-        static SWEPT: Once = Once::new();
-        let place = PLACE.get_or_init(|| Place::of_this_host(&read(MOUNTS)?, &read(CGROUPS)?)).as_ref().map_err(Clone::clone)?;
-        SWEPT.call_once(|| place.sweep(|host| Path::new(&format!("/proc/{host}")).exists()));
-        place.make(limits)
+        Place::get().as_ref().map_err(Clone::clone)?.make(limits)
     }
 
     /// Puts a process in.
@@ -77,6 +73,22 @@ impl Drop for Cgroup {
     }
 }
 
+/// Has the kernel ready to take a process in, on a thread of its own. Before the first it waits until every CPU has come by (RCU), which
+/// takes it 8 to 16 ms and holds up whoever starts a process; for a moment afterwards it does not wait again. So this is asked when there
+/// is nothing to be held up yet.
+pub fn prepare() {
+    let ask = || {
+        let (Ok(_), Ok(mounts), Ok(cgroups)) = (Place::get(), read(MOUNTS), read(CGROUPS)) else { return };
+        let own = directory(&mounts, &cgroups, Some("memory")).or_else(|| directory(&mounts, &cgroups, None));
+        if let Some(own) = own {
+            // It stays where it is.
+            let _ = write(&own.join("cgroup.procs"), std::process::id());
+        }
+    };
+    // Without it a start takes longer.
+    let _ = std::thread::Builder::new().name("cgroups".into()).spawn(ask);
+}
+
 /// Where cgroups are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -87,6 +99,16 @@ enum Place {
 }
 
 impl Place {
+    /// That of this process, found and swept once.
+    fn get() -> &'static Result<Place, String> {
+        static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
+        PLACE.get_or_init(|| {
+            let place = Place::of_this_host(&read(MOUNTS)?, &read(CGROUPS)?)?;
+            place.sweep(|host| Path::new(&format!("/proc/{host}")).exists());
+            Ok(place)
+        })
+    }
+
     fn of_this_host(mounts: &str, cgroups: &str) -> Result<Place, String> {
         if let Some(memory) = directory(mounts, cgroups, Some("memory")) {
             return Ok(Place::Trees { memory, pids: directory(mounts, cgroups, Some("pids")) });

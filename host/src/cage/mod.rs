@@ -45,6 +45,7 @@ use rustix::{
 };
 
 pub use account::{Account, Usage};
+pub use cgroup::prepare;
 pub use landlock::version as landlock_version;
 pub use layers::{Layer, Missing};
 pub use outside::Outside;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::{Exit, Run, lock};
 use crate::{
+    cage,
     contract::Level,
     kernel::{Mechanism, RunningKernel},
     manifest::Source,
@@ -67,6 +68,7 @@ pub(super) fn follow(
     mut supervisor: Ready,
     look: impl FnOnce(&run::Ready<'_>) -> Option<String>,
 ) -> anyhow::Result<Exit> {
+    cage::prepare();
     let signals = Signals::install().context("can't handle signals")?;
     let level = if how.verbose { Level::Debug } else { Level::Info };
     let printer = Printer::stdio(plan.manifest.format, plan.manifest.plugins.len(), level).context("can't print")?;
