@@ -26,9 +26,8 @@ use portcullis::{
     cage::{Held, Sandbox},
     columns,
     contract::{Level, Limits, Opening, Table, TableRows},
-    names::Names,
     worker::{
-        self, Answers, Command, Event, NoMaps, Output, Pump, Source, Worker,
+        self, Answers, Command, Event, Output, Pump, Source, Worker,
         pump::{self, Inbox},
     },
 };
@@ -177,7 +176,7 @@ fn flow(executable: &Path) -> (Duration, Cpu) {
     worker.prepare(&columns::schema(&streams, &[])).unwrap();
     let (sender, inbox) = pump::notices().unwrap();
     let left = Arc::new(Mutex::new(0));
-    let answers = Answers { maps: Box::new(NoMaps), names: Names::default() };
+    let answers = Answers::none();
     let pump = Pump::start(worker, 0, (&streams, &[]), Box::new(Records(left.clone())), answers, sender).unwrap();
     pump.send(Command::Start(Opening { gate: None, realtime_offset: 0, kernel: String::new(), cpus: 1, handed_over: None }));
     let Event::Started = next(&inbox) else { panic!("it did not start") };
