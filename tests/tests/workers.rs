@@ -56,7 +56,13 @@ fn sample(pid: u32, seen: &mut Seen) -> bool {
         let numbers: Vec<&str> = thread["NSpid"].split(' ').collect();
         assert!(numbers.len() >= 2 && (thread["Pid"] != thread["Tgid"] || numbers.last() == Some(&"1")), "{thread:?}");
     }
-    // A worker that ends in between has none, and is no worker any more.
+    // A worker that ends in between has fewer, and is no worker any more in a moment.
+    if fds.len() < 5
+        && until("its descriptors or its end", || (!is_alive(pid) || descriptors(pid).len() == 5).then(|| !is_alive(pid)))
+    {
+        return false;
+    }
+    let fds = if fds.len() < 5 { descriptors(pid) } else { fds };
     if fds.is_empty() {
         return is_alive(pid);
     }
