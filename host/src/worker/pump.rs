@@ -7,6 +7,9 @@
 //! Every record that was read is counted once more: as delivered when the call that handled it has returned well, or as undelivered
 //! where it was given up. Neither number is computed from the other.
 
+mod notices;
+mod timer;
+
 use std::{
     collections::VecDeque,
     io,
@@ -16,18 +19,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use notices::{Drained, Event, Inbox, Notice, Notices, notices};
 use portcullis_ebpf::{PluginMap, Stream};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll},
     io::Errno,
 };
+use timer::Timer;
 
 use super::{
     answer::Answers,
     memory::Memory,
     process::{Cause, Process, Worker, WorkerError},
     protocol::{CallKind, Request, Returned, ToWorker},
-    quota::Dropped,
     talk::{Said, Talk},
 };
 use crate::{
@@ -72,106 +76,6 @@ pub enum Command {
     HandOver,
     /// End now. Answered by [`Event::Finished`].
     Abort,
-}
-
-/// What a pump tells the session.
-#[derive(Debug)]
-pub struct Notice {
-    /// The number that [`Pump::start`] was given.
-    pub plugin: usize,
-    /// What happened.
-    pub event: Event,
-}
-
-/// Where pumps put their notices.
-#[derive(Clone, Debug)]
-pub struct Notices {
-    sender: mpsc::Sender<Notice>,
-    wake: Arc<OwnedFd>,
-}
-
-/// Where the session finds them.
-#[derive(Debug)]
-pub struct Inbox {
-    receiver: mpsc::Receiver<Notice>,
-    wake: Arc<OwnedFd>,
-}
-
-/// A way for notices, from any number of pumps to one session.
-pub fn notices() -> io::Result<(Notices, Inbox)> {
-    let wake = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let (sender, receiver) = mpsc::channel();
-    Ok((Notices { sender, wake: wake.clone() }, Inbox { receiver, wake }))
-}
-
-impl Notices {
-    fn send(&self, notice: Notice) {
-        // A session that is gone needs no notices; the commands' end stops the pump.
-        if self.sender.send(notice).is_ok() {
-            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        }
-    }
-}
-
-impl Inbox {
-    /// The next notice, if there is one.
-    pub fn try_recv(&self) -> Option<Notice> {
-        // Emptied before the look, so that what comes after it wakes again.
-        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
-        self.receiver.try_recv().ok()
-    }
-
-    /// Waits for the next notice; `None` when no pump is left.
-    pub fn recv(&self) -> Option<Notice> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl AsFd for Inbox {
-    /// Readable when there may be a notice.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-}
-
-/// What can happen to a plugin after the opening.
-#[derive(Debug)]
-pub enum Event {
-    /// `start` has returned.
-    Started,
-    /// The plugin asks to end the run. Told once.
-    StopRequested {
-        /// Why.
-        reason: String,
-    },
-    /// What the plugin says can't be shown any more; it is dropped from now on. Told once.
-    OutputFailed(io::Error),
-    /// The plugin is at its end; its worker is gone. What its ring holds is read and counted as undelivered. Told once.
-    Failed(WorkerError),
-    /// The ring is empty, and the plugin has what it could take.
-    Drained(Drained),
-    /// What `hand-over` returned.
-    HandedOver(Option<Vec<u8>>),
-    /// Some of what the plugin said was not shown, since it was over its limits. Told before the end.
-    Dropped(Dropped),
-    /// What memory its worker took: at the close of its gate, and the most until its end; of one that ended on its own, when it had
-    /// started. Told before the end, if it was looked at.
-    Used(Usage),
-    /// The pump has ended, and its worker is gone: the last event of every pump.
-    Finished,
-}
-
-/// The counts of one plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
-    /// When it was done, CLOCK_MONOTONIC ns.
-    pub at: u64,
-    /// Records read from the ring.
-    pub read: u64,
-    /// Those in calls of `handle` that returned well.
-    pub delivered: u64,
-    /// Those that were given up: the plugin had failed or was too slow, or the record was malformed.
-    pub undelivered: u64,
 }
 
 /// A running pump. Dropping it aborts it and waits for its end.
@@ -223,10 +127,7 @@ impl Pump {
             filling: None,
             free: (0..SLOTS).collect(),
             handed: VecDeque::new(),
-            timers: timers
-                .into_iter()
-                .map(|period| Timer { period: Duration::from_nanos(period), next: now, queued: false })
-                .collect(),
+            timers: timers.into_iter().map(|period| Timer::new(Duration::from_nanos(period), now)).collect(),
             phase: Phase::Waiting,
             look: now,
             empty: true,
@@ -269,23 +170,6 @@ fn early(source: &dyn Source) -> io::Result<Option<OwnedFd>> {
     let early = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&early, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
     Ok(Some(early))
-}
-
-#[derive(Debug)]
-struct Timer {
-    period: Duration,
-    next: Instant,
-    /// It has been sent and has not returned.
-    queued: bool,
-}
-
-impl Timer {
-    /// Is due at the next whole period since what was `since` ago.
-    fn begin(&mut self, now: Instant, since: Duration) {
-        let period = self.period.as_nanos().max(1);
-        let into = (since.as_nanos() % period) as u64;
-        self.next = now + self.period.saturating_sub(Duration::from_nanos(into));
-    }
 }
 
 /// What has been handed over and not returned.
@@ -735,15 +619,9 @@ impl State {
         }
         let now = Instant::now();
         for at in 0..self.timers.len() {
-            let timer = &mut self.timers[at];
-            if timer.queued || timer.next > now {
-                continue;
+            if self.timers[at].fire(now) {
+                self.call(&ToWorker::Tick { timer: at as u32 }, Handed::Tick { timer: at });
             }
-            // Those that were missed become this one.
-            let missed = now.duration_since(timer.next).as_nanos() / timer.period.as_nanos().max(1);
-            timer.next += timer.period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1));
-            timer.queued = true;
-            self.call(&ToWorker::Tick { timer: at as u32 }, Handed::Tick { timer: at });
         }
     }
 
