@@ -9,7 +9,11 @@ use portcullis_ebpf::{Compiled, DataClass, Diagnostic, Kernel, Limit, Options, P
 use crate::{
     columns,
     contract::{self, Level},
-    grants, manifest,
+    digest::Digest,
+    doors::Doors,
+    grants,
+    lock::Lock,
+    manifest,
     output::units,
     scope::{Granted, Limits},
     worker::{self, Component, Output, Worker},
@@ -56,8 +60,9 @@ pub struct Built {
 #[error("{}", .0.iter().map(|(plugin, e)| format!("plugin \"{plugin}\": {e}")).collect::<Vec<_>>().join("\n"))]
 pub struct SpecErrors(pub Vec<(String, Diagnostic)>);
 
-/// Starts a worker for each plugin, all at once, and asks each for its program.
-pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow::Result<Vec<Declared>> {
+/// Starts a worker for each plugin, all at once, and asks each for its program. A door is opened only if it is there, and if the lock,
+/// where one is to hold, has approved it for this very component.
+pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>, lock: Option<&Lock>) -> anyhow::Result<Vec<Declared>> {
     let mut workers = Vec::with_capacity(plugins.len());
     let cache = worker::Cache::of_user();
     for plugin in plugins {
@@ -65,6 +70,19 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             Some(bytes) => bytes.to_vec(),
             None => read_component(&plugin.source).with_context(|| format!("plugin \"{}\"", plugin.name))?,
         };
+        let doors = plugin.grants.doors();
+        if let Some(lock) = lock
+            && !doors.is_shut()
+        {
+            lock.admit_doors(plugin, Digest::of(&component))?;
+        }
+        let opened = doors.open().with_context(|| format!("plugin \"{}\"", plugin.name))?;
+        for sentence in grants::doors_in_words(&doors) {
+            output.log(&plugin.name, Level::Info, &format!("it {} ({} risk)", sentence.text, sentence.risk));
+        }
+        for layer in opened.layers() {
+            output.log(&plugin.name, Level::Info, &format!("its worker has no {layer} of its own, since a door is open"));
+        }
         if component.len() >= LARGE_COMPONENT {
             output.log(
                 &plugin.name,
@@ -79,6 +97,7 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
             executable: None,
             cache: cache.clone(),
             sandbox: plugin.sandbox,
+            doors: opened,
         };
         workers.push((plugin, Worker::spawn(component, options)?));
     }
@@ -91,15 +110,23 @@ pub fn declare(plugins: &[manifest::Plugin], output: &Arc<dyn Output>) -> anyhow
     declared.collect()
 }
 
-/// The plugins of a bundle as if none were limited to some tasks, and their workers to no user: for those who only look at them, since
-/// such tasks need not be there, nor need such users.
-pub fn seen_by_everybody(plugins: &[manifest::Plugin]) -> Vec<manifest::Plugin> {
+/// The plugins of a bundle for those who only look at them: as if none were limited to some tasks, and their workers to no user, since
+/// such tasks and users need not be there; and with all doors shut, since nobody has said yet that they may be opened.
+pub fn to_be_looked_at(plugins: &[manifest::Plugin]) -> Vec<manifest::Plugin> {
     let mut plugins = plugins.to_vec();
     for plugin in &mut plugins {
         plugin.grants.scope = Granted::default();
+        plugin.grants.wasi = Doors::default();
         plugin.sandbox.user = None;
     }
     plugins
+}
+
+/// Says again of plugins that were looked at what their bundle grants them.
+pub fn with_grants(built: &mut [Built], plugins: &[manifest::Plugin]) {
+    for (built, plugin) in built.iter_mut().zip(plugins) {
+        built.plugin.grants.clone_from(&plugin.grants);
+    }
 }
 
 fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {

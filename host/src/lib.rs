@@ -14,6 +14,7 @@ pub mod contract;
 pub mod control;
 pub mod digest;
 pub mod doctor;
+pub mod doors;
 pub mod facts;
 pub mod grants;
 pub mod kernel;

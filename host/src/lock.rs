@@ -1,7 +1,7 @@
-//! The lock of a bundle: which plugins were approved, by their contents, and with which needs.
+//! The lock of a bundle: which plugins were approved, by their contents, with which needs, and what they are granted.
 //!
 //! A lock stands beside its manifest and is meant to be committed with it. Needs are written as the plugin declares them, before
-//! wildcards are expanded, so that a lock holds on every kernel.
+//! wildcards are expanded, and grants as the manifest has them, so that a lock holds on every machine.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,9 @@ use serde::Deserialize;
 
 use crate::{
     bundle::Built,
-    grants::{self, text},
+    digest::Digest,
+    grants::{self, GrantedBy, Grants, text},
+    manifest,
     output::clean,
 };
 
@@ -37,7 +39,7 @@ pub struct Lock {
 }
 
 /// What was approved of one plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: String,
@@ -46,6 +48,16 @@ struct Entry {
     probes: BTreeSet<String>,
     #[serde(default)]
     read: BTreeSet<DataClass>,
+    /// As the manifest has them.
+    #[serde(default)]
+    grants: Grants,
+}
+
+/// What one plugin is, needs or is granted, and was not approved.
+struct New {
+    probes: Vec<String>,
+    read: Vec<DataClass>,
+    granted: Vec<String>,
 }
 
 /// A lock that can't be used.
@@ -124,11 +136,15 @@ impl Lock {
         );
         // Writing to a String does not fail.
         let _ = writeln!(out, "schema = {SCHEMA}");
-        for Entry { name, digest, probes, read } in &self.plugins {
+        for Entry { name, digest, probes, read, grants } in &self.plugins {
             let _ = writeln!(out, "\n[[plugin]]\nname = {}\ndigest = {}", text(name), text(digest));
             for (key, values) in [("probes", probes.iter().map(String::as_str).collect::<Vec<_>>()), ("read", classes(read))] {
                 let lines: String = values.iter().map(|value| format!("    {},\n", text(value))).collect();
                 let _ = writeln!(out, "{key} = [{}{lines}]", if lines.is_empty() { "" } else { "\n" });
+            }
+            let lines = grants.lines();
+            if !lines.is_empty() {
+                let _ = writeln!(out, "\n[plugin.grants]\n{}", lines.join("\n"));
             }
         }
         out
@@ -150,10 +166,19 @@ impl Lock {
         if wrong.is_empty() { Ok(()) } else { Err(Unlocked(wrong)) }
     }
 
+    /// That a plugin may be started with its doors open: it is the component that was approved, and nothing more is granted.
+    pub fn admit_doors(&self, plugin: &manifest::Plugin, digest: Digest) -> Result<(), Unlocked> {
+        let grants = approved(&plugin.grants);
+        // What it needs is not known before it was started.
+        let now = Entry { name: plugin.name.clone(), digest: digest.to_string(), grants, ..Entry::default() };
+        let wrong = Lock { schema: SCHEMA, plugins: vec![now] }.beyond(self);
+        if wrong.is_empty() { Ok(()) } else { Err(Unlocked(wrong)) }
+    }
+
     /// What is here and not in `before`, a line each.
     fn beyond(&self, before: &Lock) -> Vec<String> {
         let lines = self.plugins.iter().map(|entry| match before.plugins.iter().find(|other| other.name == entry.name) {
-            None => entry.lines(&format!("plugin \"{}\" is new: {}", entry.name, entry.digest)),
+            None => entry.beyond(&Entry::default()).lines(&format!("plugin \"{}\" is new: {}", entry.name, entry.digest)),
             Some(other) if other.digest != entry.digest => {
                 let head = format!(
                     "plugin \"{}\" is another: {}, and approved is {}",
@@ -161,22 +186,27 @@ impl Lock {
                     entry.digest,
                     clean::line(&other.digest)
                 );
-                entry.without(other).lines(&head)
+                entry.beyond(other).lines(&head)
             }
-            Some(other) => match entry.without(other) {
-                rest if rest.needs_nothing() => Vec::new(),
-                rest => rest.lines(&format!("plugin \"{}\" needs more than was approved", entry.name)),
+            Some(other) => match entry.beyond(other) {
+                new if new.is_nothing() => Vec::new(),
+                new => {
+                    let how = if new.needs_nothing() { "is granted" } else { "needs" };
+                    new.lines(&format!("plugin \"{}\" {how} more than was approved", entry.name))
+                }
             },
         });
         lines.flatten().collect()
     }
 
-    /// What is needed here and was not approved in `before`, a line each; that a plugin has changed and needs nothing more is none.
-    pub fn new_needs(&self, before: &Lock) -> Vec<String> {
+    /// What is needed or granted here and was not approved in `before`, a line each; that a plugin has changed and needs nothing more is
+    /// none.
+    pub fn new(&self, before: &Lock) -> Vec<String> {
+        let nothing = Entry::default();
         let lines = self.plugins.iter().map(|entry| {
             let other = before.plugins.iter().find(|other| other.name == entry.name);
-            let rest = other.map_or_else(|| entry.clone(), |other| entry.without(other));
-            if rest.needs_nothing() { Vec::new() } else { rest.lines(&format!("plugin \"{}\"", entry.name)) }
+            let new = entry.beyond(other.unwrap_or(&nothing));
+            if new.is_nothing() { Vec::new() } else { new.lines(&format!("plugin \"{}\"", entry.name)) }
         });
         lines.flatten().collect()
     }
@@ -195,27 +225,40 @@ impl Entry {
             digest: built.component.digest.to_string(),
             probes: points.collect(),
             read: built.compiled.needs.data.iter().map(|need| need.class).collect(),
+            grants: approved(&built.plugin.grants),
         }
     }
 
-    /// What it needs and `other` does not.
-    fn without(&self, other: &Entry) -> Entry {
-        Entry {
+    /// What it needs and is granted, and `other` does not and is not.
+    fn beyond(&self, other: &Entry) -> New {
+        New {
             probes: self.probes.difference(&other.probes).cloned().collect(),
             read: self.read.difference(&other.read).copied().collect(),
-            ..self.clone()
+            granted: grants::widened(&other.grants, &self.grants),
         }
     }
+}
 
+/// Grants as they stand in a lock: of this manifest, wherever it is.
+fn approved(grants: &Grants) -> Grants {
+    Grants { wasi: grants.wasi.clone().as_written(), by: GrantedBy::Manifest, ..grants.clone() }
+}
+
+impl New {
     fn needs_nothing(&self) -> bool {
         self.probes.is_empty() && self.read.is_empty()
     }
 
-    /// The head, and what it needs below it.
+    fn is_nothing(&self) -> bool {
+        self.needs_nothing() && self.granted.is_empty()
+    }
+
+    /// The head, and what is new below it.
     fn lines(&self, head: &str) -> Vec<String> {
         let probes = self.probes.iter().map(|point| format!("    it attaches to {}", clean::line(point)));
         let read = self.read.iter().map(|class| format!("    it reads {}", grants::class_text(*class)));
-        [format!("  {head}")].into_iter().chain(probes).chain(read).collect()
+        let granted = self.granted.iter().map(|what| format!("    it {what}"));
+        [format!("  {head}")].into_iter().chain(probes).chain(read).chain(granted).collect()
     }
 }
 
@@ -234,6 +277,7 @@ mod tests {
             digest: digest.into(),
             probes: probes.iter().map(ToString::to_string).collect(),
             read: read.iter().copied().collect(),
+            grants: Grants::none(),
         }
     }
 
@@ -280,7 +324,7 @@ mod tests {
         let check = |now: Vec<Entry>, expect: &[&str], needs: &[&str]| {
             let now = lock(now);
             assert_eq!(now.beyond(&before), expect);
-            assert_eq!(now.new_needs(&before), needs);
+            assert_eq!(now.new(&before), needs);
         };
         check(before.plugins.clone(), &[], &[]);
         check(vec![entry("a", "sha256:1", &["begin"], &[])], &[], &[]);

@@ -10,6 +10,7 @@ use portcullis_ebpf::{
     Limit,
     spec::{Cgroup, Process},
 };
+use serde::{Deserialize, Deserializer};
 
 /// The number of the initial cgroup namespace in /proc: `PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
@@ -37,14 +38,30 @@ impl Limits {
 }
 
 /// Whose hits a plugin is granted, by name; everything that is there holds at once, and beside whatever limits the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Granted {
     /// One process, without its children.
     pub pid: Option<u32>,
     /// One user, by number or name.
+    #[serde(deserialize_with = "number_or_name")]
     pub uid: Option<String>,
     /// One control group, with those below it.
     pub cgroup: Option<String>,
+}
+
+/// A user as files have it: a number or a name.
+fn number_or_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum User {
+        Number(u32),
+        Name(String),
+    }
+    Ok(Some(match User::deserialize(deserializer)? {
+        User::Number(uid) => uid.to_string(),
+        User::Name(name) => name,
+    }))
 }
 
 impl Granted {

@@ -18,6 +18,7 @@ use portcullis::{
     cage::{Layer, Layers, Missing, Sandbox, User},
     columns,
     contract::{Column, Elements, Frame, Values},
+    doors::Opened,
     names::{Names, Symbols},
     worker::{Answers, Event, Maps, Options, Worker},
 };
@@ -600,6 +601,7 @@ fn the_cage_is_whole() {
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
         cache: None,
         sandbox: Sandbox { layers: Layers::Required, user: None },
+        doors: Opened::default(),
     };
     let account = Worker::try_cage(options()).unwrap();
     let mut worker = Worker::spawn(Guest::default().component(), options()).unwrap();

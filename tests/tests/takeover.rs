@@ -6,7 +6,8 @@
 use std::{
     collections::VecDeque,
     fs, io,
-    os::unix::process::CommandExt as _,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -21,6 +22,7 @@ use portcullis::{
     cage::{Layer, Sandbox, User},
     columns,
     contract::{Column, Elements, Interval, Level, Limits, Opening, Table, TableRows, Values},
+    doors::{Directory, Doors, Opened},
     names::Names,
     worker::{
         self, Answers, Maps, Output, Pump, Source, Worker,
@@ -58,6 +60,11 @@ impl Output for Counted {
 
 /// A worker that will do this.
 fn hostile_to(attack: &str, output: Arc<Counted>) -> Worker {
+    hostile_with(attack, output, Opened::default())
+}
+
+/// The same with open doors.
+fn hostile_with(attack: &str, output: Arc<Counted>, doors: Opened) -> Worker {
     let options = worker::Options {
         name: attack.into(),
         limits: Limits { memory: 16 << 20, call: 300_000_000, ..Limits::default() },
@@ -65,6 +72,7 @@ fn hostile_to(attack: &str, output: Arc<Counted>) -> Worker {
         executable: Some(env!("CARGO_BIN_EXE_hostile").into()),
         cache: None,
         sandbox: Sandbox::default(),
+        doors,
     };
     Worker::spawn(b"a component".to_vec(), options).unwrap()
 }
@@ -77,7 +85,11 @@ fn hostile(attack: &str) -> Worker {
 
 /// What came of what was tried: names and error numbers.
 fn tried(attack: &str) -> Vec<(String, i32)> {
-    let mut worker = hostile(attack);
+    tried_with(attack, Opened::default())
+}
+
+fn tried_with(attack: &str, doors: Opened) -> Vec<(String, i32)> {
+    let mut worker = hostile_with(attack, Arc::default(), doors);
     let pid = worker.pid();
     let error = worker.loaded().unwrap_err();
     assert!(!is_alive(pid));
@@ -139,6 +151,78 @@ fn objects_of_the_kernel() {
 fn columns_are_read_only() {
     let but = [("mprotect", libc::EACCES), ("madvise:remove", libc::EACCES), ("sendto", libc::ENOTSOCK)];
     refused("columns", 10, &but);
+}
+
+/// With directories granted it has what is in them, and nothing else of the file system; what it may only read it can't change, by
+/// whatever call.
+#[test]
+fn directories() {
+    let place = tempfile::tempdir().unwrap();
+    let below = |name: &str| place.path().join(name);
+    for directory in ["read", "change"] {
+        fs::create_dir(below(directory)).unwrap();
+        fs::write(below(directory).join("file"), "contents").unwrap();
+        fs::write(below(directory).join("program"), vec![0; 4096]).unwrap();
+        for path in [below(directory), below(directory).join("file")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+    }
+    fs::write(below("secret"), "secret").unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    std::os::unix::fs::symlink(below("secret"), below("read").join("absolute")).unwrap();
+    let directory = |name: &str, write| Directory::new(below(name).to_str().unwrap().into(), None, write, Path::new(""));
+    let doors = Doors { directories: vec![directory("read", false), directory("change", true)], ..Doors::default() };
+    let tried = tried_with("directories", doors.open().unwrap());
+    assert!(tried.len() >= 35, "{tried:?}");
+    for (name, error) in tried {
+        let expect: &[i32] = match name.split_once(':').map(|(what, _)| what) {
+            Some("may") => &[0],
+            Some("never") => &[libc::EPERM],
+            // Above a mount of its own there is the mount; where it has none, there is Landlock.
+            Some("inside") => &[0, libc::EACCES],
+            // There is nothing at that path, or it is not within reach, or it can't be changed.
+            _ => &[libc::ENOENT, libc::EACCES, libc::EROFS, libc::EXDEV, libc::EPERM],
+        };
+        assert!(expect.contains(&error), "{name}: {error}");
+    }
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(place.path()), ["change", "read", "secret"]);
+    assert_eq!(names(&below("read")), ["absolute", "file", "program"]);
+    assert_eq!(fs::read_to_string(below("read").join("file")).unwrap(), "contents");
+}
+
+/// With a port granted it connects to that port by TCP; it has no other protocol, does not listen, and finds no way round Landlock.
+#[test]
+fn peers() {
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (granted, other) = (listen(), listen());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let network = [format!("127.0.0.1:{}", port(&granted)).parse().unwrap()].into();
+    let doors = Doors { network, ..Doors::default() }.open().unwrap();
+    let tried = tried_with(&format!("peers:{}", u32::from(port(&granted)) << 16 | u32::from(port(&other))), doors);
+    assert!(tried.len() >= 24, "{tried:?}");
+    // TCP is known from version 4 on.
+    let held = portcullis::cage::landlock_version().is_some_and(|version| version >= 4);
+    for (name, error) in tried {
+        let expect = match name.as_str() {
+            name if name.contains("may:") => 0,
+            "landlock:connect" => {
+                if held {
+                    libc::EACCES
+                } else {
+                    0
+                }
+            }
+            _ => libc::EPERM,
+        };
+        assert_eq!(error, expect, "{name}");
+    }
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.accept().is_err(), held);
 }
 
 /// It holds five descriptors, of those that there could be, and gets no further one.

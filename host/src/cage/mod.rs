@@ -3,7 +3,8 @@
 //! What is left afterwards is a process without user, groups, capabilities, files, network, terminal, neighbours or signals that mean
 //! something. Two kinds of process do this:
 //!
-//! - [`worker`]: runs a plugin. It holds two descriptors and can't open a third.
+//! - [`worker`]: runs a plugin. It holds two descriptors and can't open a third, unless doors are open ([`crate::doors`]): then it
+//!   holds the directories that are granted, and can open what is in them, or sockets.
 //! - [`symbolizer`]: parses files of traced programs. It holds its socket, and the one place that is left is for a descriptor that
 //!   the host sends.
 //!
@@ -27,6 +28,7 @@ mod cgroup;
 mod identity;
 mod landlock;
 mod layers;
+pub(crate) mod mounts;
 mod namespaces;
 mod outside;
 mod sandbox;
@@ -52,6 +54,8 @@ pub use outside::Outside;
 pub use sandbox::{Lacking, Layers, Sandbox};
 pub use user::{NOBODY, User};
 
+use crate::doors::{Opened, pass};
+
 /// What a symbolizer may allocate, bytes: the parsed debug information of a large program has some hundred MB.
 pub const SYMBOLIZER_MEMORY: u64 = 1 << 30;
 
@@ -62,6 +66,14 @@ const WORKER_MEMORY: u64 = 2 << 30;
 pub fn worker_memory(component: u64) -> u64 {
     WORKER_MEMORY.saturating_add(component)
 }
+/// How many files and connections a worker may have open at a time, where a door is open to some.
+const OPEN_FILES: u64 = 64;
+
+/// What its runtime opens to wait for connections: an event poll twice, an event descriptor, and one to spare.
+const WAITING_FILES: u64 = 4;
+
+/// How long a file may become that a worker writes, bytes.
+const FILE_SIZE: u64 = 1 << 30;
 
 /// What the worker holds.
 #[derive(Debug)]
@@ -72,6 +84,8 @@ pub struct Held {
     pub memory: OwnedFd,
     /// What this kernel, or this user, could not have.
     pub missing: Vec<Missing>,
+    /// The doors that are open.
+    pub doors: Opened,
 }
 
 /// A step that failed.
@@ -108,36 +122,43 @@ impl From<CageError> for Uncaged {
 }
 
 /// Locks in a worker whose component may have so many bytes of memory, as this user where the host is root: takes the descriptors that
-/// the host passed as standard input and output, and gives up everything else.
-pub fn worker(component: u64, user: User) -> Result<Held, Uncaged> {
+/// the host passed as standard input and output, and gives up everything else but the doors that it is told of, if it is told of `some`.
+pub fn worker(component: u64, user: User, some_doors: bool) -> Result<Held, Uncaged> {
     let mut missing = Vec::new();
     leave_terminal()?;
     close_from(3)?;
     let socket = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3))?;
-    match lock_in_worker(component, user, &mut missing) {
-        Ok(memory) => Ok(Held { socket, memory, missing }),
+    match lock_in_worker(component, user, some_doors.then_some(&socket), &mut missing) {
+        Ok((memory, doors)) => Ok(Held { socket, memory, missing, doors }),
         Err(error) => Err(Uncaged { error, socket: Some(socket) }),
     }
 }
 
-fn lock_in_worker(component: u64, user: User, missing: &mut Vec<Missing>) -> Result<OwnedFd, CageError> {
+/// `doors` is where the doors come from, if some are open.
+fn lock_in_worker(
+    component: u64,
+    user: User,
+    doors: Option<&OwnedFd>,
+    missing: &mut Vec<Missing>,
+) -> Result<(OwnedFd, Opened), CageError> {
     let memory = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdout(), 4))?;
     null_standard()?;
-    let other = give_up_privileges(user, missing)?;
-    landlock::restrict(missing)?;
+    let doors = doors.map_or_else(|| Ok(Opened::default()), |socket| step("doors", pass::receive(socket)))?;
+    let other = give_up_privileges(user, &doors, missing)?;
+    landlock::restrict(&doors, missing)?;
     limit("RLIMIT_DATA", Resource::Data, worker_memory(component))?;
     if other {
         limit("RLIMIT_NPROC", Resource::Nproc, most_threads(user.is_own()))?;
     }
-    limit("RLIMIT_NOFILE", Resource::Nofile, 5)?;
-    let calls = seccomp::worker_calls();
+    limit("RLIMIT_NOFILE", Resource::Nofile, 5 + descriptors(&doors))?;
+    let calls = seccomp::worker_calls(&doors);
     // A worker is still caged by all the rest; whether that is enough is the host's to say.
     if let Err(error) = seccomp::restrict(&calls) {
         missing.push(Missing::new(Layer::Seccomp, &error));
     }
     // Said last: who reads this name from outside knows that all of it is done.
     let _ = rustix::thread::set_name(c"portcullis-work");
-    Ok(memory)
+    Ok((memory, doors))
 }
 
 /// Locks in a symbolizer, as this user where the host is root: takes the socket that the host passed as standard input, and gives up
@@ -157,13 +178,22 @@ pub fn symbolizer(user: User) -> Result<(OwnedFd, Vec<Missing>), Uncaged> {
 
 fn lock_in_symbolizer(user: User, missing: &mut Vec<Missing>) -> Result<(), CageError> {
     null_standard()?;
-    give_up_privileges(user, missing)?;
-    landlock::restrict(missing)?;
+    let shut = Opened::default();
+    give_up_privileges(user, &shut, missing)?;
+    landlock::restrict(&shut, missing)?;
     limit("RLIMIT_DATA", Resource::Data, SYMBOLIZER_MEMORY)?;
     limit("RLIMIT_NOFILE", Resource::Nofile, 5)?;
     let _ = rustix::thread::set_name(c"portcullis-syms");
     // It is sent descriptors, so it does not go without.
     step("PR_SET_SECCOMP", seccomp::restrict(&seccomp::symbolizer_calls()))
+}
+
+/// How many descriptors a worker may have beside its first five: those of doors.
+fn descriptors(doors: &Opened) -> u64 {
+    match doors.has_waits() {
+        true => doors.directories.len() as u64 + OPEN_FILES + if doors.network.is_empty() { 0 } else { WAITING_FILES },
+        false => 0,
+    }
 }
 
 /// A session of its own: Ctrl-C and a closed terminal are the host's business.
@@ -176,23 +206,28 @@ fn leave_terminal() -> Result<(), CageError> {
     Ok(())
 }
 
-/// Leaves the process neither neighbours nor rights; true if it is another user now than the host.
-fn give_up_privileges(user: User, missing: &mut Vec<Missing>) -> Result<bool, CageError> {
+/// Leaves the process neither neighbours nor rights, but for what these doors lead to; true if it is another user now than the host.
+fn give_up_privileges(user: User, doors: &Opened, missing: &mut Vec<Missing>) -> Result<bool, CageError> {
     // Where memory runs short, this goes first (proc_pid_oom_score_adj(5)). It is a favour to the others; where it isn't granted,
     // the limit of memory remains.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Namespaces that a privileged process makes belong to the host's users: whatever else happens, nobody in this process has a right
     // in them. Whoever has no privilege makes them from within a user namespace.
-    let around = namespaces::enter_privileged(missing);
+    let around = namespaces::enter_privileged(doors, missing);
     let other = identity::become_user(user)?;
-    namespaces::enter_users(around, missing);
+    namespaces::enter_users(around, doors, missing);
     identity::drop_capabilities()?;
     step("PR_SET_NO_NEW_PRIVS", rustix::thread::set_no_new_privs(true))?;
     step("PR_SET_DUMPABLE", rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
     // It ends with the host also where it would not hear of the end. A change of the user would undo this, so it comes after.
     step("PR_SET_PDEATHSIG", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     limit("RLIMIT_CORE", Resource::Core, 0)?;
-    limit("RLIMIT_FSIZE", Resource::Fsize, 0)?;
+    if doors.has_writes() {
+        // A file that would become too long is an error then, not the end.
+        // SAFETY: SIG_IGN installs no code; SIGXFSZ may be ignored.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    }
+    limit("RLIMIT_FSIZE", Resource::Fsize, if doors.has_writes() { FILE_SIZE } else { 0 })?;
     Ok(other)
 }
 

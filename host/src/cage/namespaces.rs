@@ -5,6 +5,7 @@
 use std::{ffi::CStr, io, ptr};
 
 use super::{Layer, Missing, returned};
+use crate::doors::Opened;
 
 /// Those that a privileged process makes at once, and another makes in a user namespace.
 const AROUND: [(Layer, libc::c_int); 5] = [
@@ -15,27 +16,34 @@ const AROUND: [(Layer, libc::c_int); 5] = [
     (Layer::CgroupNamespace, libc::CLONE_NEWCGROUP),
 ];
 
+/// What an open door leaves out stays the host's.
+fn around(doors: &Opened) -> Vec<(Layer, libc::c_int)> {
+    AROUND.into_iter().filter(|(layer, _)| !doors.layers().contains(layer)).collect()
+}
+
 /// Enters all but the user namespace, if this process may; false if it may not.
-pub(super) fn enter_privileged(missing: &mut Vec<Missing>) -> bool {
-    let entered = unshare(AROUND[0].1);
+pub(super) fn enter_privileged(doors: &Opened, missing: &mut Vec<Missing>) -> bool {
+    let around = around(doors);
+    let entered = unshare(around[0].1);
     if entered.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
         return false;
     }
     mounts(entered, missing);
-    enter(&AROUND[1..], missing);
+    enter(&around[1..], missing);
     true
 }
 
 /// Enters a user namespace, and the others if that was not done before. It is empty: nobody is given a number in it.
-pub(super) fn enter_users(others: bool, missing: &mut Vec<Missing>) {
+pub(super) fn enter_users(others: bool, doors: &Opened, missing: &mut Vec<Missing>) {
+    let around = around(doors);
     let users = unshare(libc::CLONE_NEWUSER);
     if !others {
         match &users {
             Ok(()) => {
-                mounts(unshare(AROUND[0].1), missing);
-                enter(&AROUND[1..], missing);
+                mounts(unshare(around[0].1), missing);
+                enter(&around[1..], missing);
             }
-            Err(error) => missing.extend(AROUND.iter().map(|(layer, _)| Missing::new(*layer, error))),
+            Err(error) => missing.extend(around.iter().map(|(layer, _)| Missing::new(*layer, error))),
         }
     }
     if let Err(error) = users {

@@ -7,6 +7,7 @@
 use std::io;
 
 use super::returned;
+use crate::doors::Opened;
 
 /// What is done about a system call.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +20,23 @@ pub(super) enum Rule {
         mask: u32,
         is: u32,
     },
+    /// Allowed if all tests of one of these hold.
+    Any(&'static [&'static [Test]]),
     /// It fails with this error.
     Fail(libc::c_int),
+}
+
+/// A test of an argument, as in [`Rule::If`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Test {
+    argument: u32,
+    mask: u32,
+    is: u32,
+}
+
+/// An argument that is a number.
+const fn is(argument: u32, is: libc::c_int) -> Test {
+    Test { argument, mask: u32::MAX, is: is.cast_unsigned() }
 }
 
 /// System calls, and what is done about each.
@@ -67,7 +83,7 @@ fn signal_itself() -> (libc::c_long, Rule) {
 }
 
 /// What a worker needs: its socket, the compiler's threads, two more that listen and watch the clock.
-pub(super) fn worker_calls() -> Calls {
+pub(super) fn worker_calls(doors: &Opened) -> Calls {
     // clone(2) as pthread_create(3) makes it: CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
     // CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID; musl adds CLONE_DETACHED, which means nothing.
     const THREAD: libc::c_int = libc::CLONE_VM
@@ -83,8 +99,8 @@ pub(super) fn worker_calls() -> Calls {
     let mut calls = allow(&[
         // The socket.
         libc::SYS_recvfrom,
-        libc::SYS_sendto,
     ]);
+    calls.push((libc::SYS_sendto, if doors.network.is_empty() { Rule::Allow } else { SEND }));
     calls.extend(allow(COMMON));
     calls.extend(allow(&[
         // What a thread begins with.
@@ -109,6 +125,125 @@ pub(super) fn worker_calls() -> Calls {
         // Names of threads.
         (libc::SYS_prctl, Rule::If { argument: 0, mask: u32::MAX, is: libc::PR_SET_NAME.cast_unsigned() }),
         signal_itself(),
+    ]);
+    if doors.has_waits() {
+        calls.extend(open_calls());
+    }
+    if !doors.directories.is_empty() {
+        calls.extend(allow(READING));
+    }
+    if doors.has_writes() {
+        calls.extend(allow(WRITING));
+    }
+    if !doors.network.is_empty() {
+        calls.extend(connecting());
+    }
+    calls
+}
+
+/// What is done with a file or a connection once there is one.
+fn open_calls() -> Calls {
+    let mut calls = allow(&[
+        libc::SYS_close,
+        // Contents: of files where a position is not said, of connections, and of the runtime's event descriptor.
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_write,
+        libc::SYS_writev,
+    ]);
+    // How it was opened, and a second descriptor of it; no owner, who would be sent signals, no lock and no lease.
+    const STATUS: &[&[Test]] = &[&[is(1, libc::F_GETFL)], &[is(1, libc::F_GETFD)], &[is(1, libc::F_DUPFD_CLOEXEC)]];
+    calls.push((libc::SYS_fcntl, Rule::Any(STATUS)));
+    calls
+}
+
+/// What reading the files of a directory takes. Which files that are is for Landlock and the mount to say.
+const READING: &[libc::c_long] = &[
+    // Opening, relative to a directory that is granted.
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    // What it is, how large, how old.
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    libc::SYS_readlinkat,
+    // What is in a directory.
+    libc::SYS_getdents64,
+    // Contents, at a position.
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_lseek,
+    // How it will be read.
+    libc::SYS_fadvise64,
+];
+
+/// What changing them takes, where some directory may be changed.
+const WRITING: &[libc::c_long] = &[
+    // Contents, at a position, and the length.
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_ftruncate,
+    // That they are kept.
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    // Files, directories and links that come, go and are named anew.
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    // The times of a file.
+    libc::SYS_utimensat,
+];
+
+/// sendto(2) that does not connect on the way (`MSG_FASTOPEN`): that would pass by Landlock.
+const SEND: Rule = Rule::If { argument: 3, mask: libc::MSG_FASTOPEN.cast_unsigned(), is: 0 };
+
+/// What connecting by TCP takes, and waiting for it. Nobody listens, and nothing is looked up.
+fn connecting() -> Calls {
+    // AF_INET is 2 and AF_INET6 is 10; of the protocols for streams 0 and 6 are TCP. Landlock knows of no other, so there is none.
+    const TCP: &[&[Test]] = &[&[
+        Test { argument: 0, mask: !8, is: libc::AF_INET.cast_unsigned() },
+        Test {
+            argument: 1,
+            mask: !((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).cast_unsigned()),
+            is: libc::SOCK_STREAM.cast_unsigned(),
+        },
+        Test { argument: 2, mask: !libc::IPPROTO_TCP.cast_unsigned(), is: 0 },
+    ]];
+    // Those that WASI knows, and no other: what options there are is a large part of the kernel.
+    const OPTIONS: &[&[Test]] = &[
+        &[is(1, libc::SOL_SOCKET), is(2, libc::SO_ERROR)],
+        &[is(1, libc::SOL_SOCKET), is(2, libc::SO_KEEPALIVE)],
+        &[is(1, libc::SOL_SOCKET), is(2, libc::SO_RCVBUF)],
+        &[is(1, libc::SOL_SOCKET), is(2, libc::SO_SNDBUF)],
+        &[is(1, libc::SOL_SOCKET), is(2, libc::SO_ACCEPTCONN)],
+        &[is(1, libc::IPPROTO_TCP), is(2, libc::TCP_NODELAY)],
+        &[is(1, libc::IPPROTO_TCP), is(2, libc::TCP_KEEPIDLE)],
+        &[is(1, libc::IPPROTO_TCP), is(2, libc::TCP_KEEPINTVL)],
+        &[is(1, libc::IPPROTO_TCP), is(2, libc::TCP_KEEPCNT)],
+        &[is(1, libc::IPPROTO_IP), is(2, libc::IP_TTL)],
+        &[is(1, libc::IPPROTO_IPV6), is(2, libc::IPV6_UNICAST_HOPS)],
+        &[is(1, libc::IPPROTO_IPV6), is(2, libc::IPV6_V6ONLY)],
+    ];
+    let mut calls = allow(&[
+        // Whom it connects to is for Landlock to say.
+        libc::SYS_connect,
+        libc::SYS_shutdown,
+        libc::SYS_getsockname,
+        libc::SYS_getpeername,
+        // How the runtime waits.
+        libc::SYS_epoll_create1,
+        libc::SYS_epoll_ctl,
+        libc::SYS_epoll_pwait,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait,
+        libc::SYS_eventfd2,
+    ]);
+    calls.extend([
+        (libc::SYS_socket, Rule::Any(TCP)),
+        (libc::SYS_getsockopt, Rule::Any(OPTIONS)),
+        (libc::SYS_setsockopt, Rule::Any(OPTIONS)),
     ]);
     calls
 }
@@ -177,6 +312,23 @@ fn program(calls: &[(libc::c_long, Rule)]) -> Vec<libc::sock_filter> {
                 insn(RETURN, ALLOW, 0, 0),
                 insn(RETURN, fail(libc::EPERM), 0, 0),
             ]),
+            Rule::Any(tests) => {
+                let length: usize = tests.iter().map(|tests| 3 * tests.len() + 1).sum();
+                // A jump reaches 255 instructions; the longest list here has a third of that.
+                filter.push(insn(JUMP_EQUAL, call, 0, length as u8 + 1));
+                for tests in tests {
+                    for (at, &Test { argument, mask, is }) in tests.iter().enumerate() {
+                        let rest = 3 * (tests.len() - at - 1) + 1;
+                        filter.extend([
+                            insn(LOAD, ARGUMENTS + 8 * argument, 0, 0),
+                            insn(AND, mask, 0, 0),
+                            insn(JUMP_EQUAL, is, 0, rest as u8),
+                        ]);
+                    }
+                    filter.push(insn(RETURN, ALLOW, 0, 0));
+                }
+                filter.push(insn(RETURN, fail(libc::EPERM), 0, 0));
+            }
         }
     }
     filter.push(insn(RETURN, fail(libc::EPERM), 0, 0));

@@ -38,12 +38,10 @@ pub fn inspect(arguments: &Inspect) -> anyhow::Result<Exit> {
     let manifest = arguments.target.load()?;
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Warn).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let declared = bundle::declare(&bundle::seen_by_everybody(&manifest.plugins), &(Arc::clone(&printer) as _))?;
+    let declared = bundle::declare(&bundle::to_be_looked_at(&manifest.plugins), &(Arc::clone(&printer) as _), None)?;
     let mut built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
     let tables = bundle::prepare(&mut built)?;
-    for (built, plugin) in built.iter_mut().zip(&manifest.plugins) {
-        built.plugin.grants.clone_from(&plugin.grants);
-    }
+    bundle::with_grants(&mut built, &manifest.plugins);
     let text = match arguments.json {
         true => clean::json(&format!("{:#}\n", to_json(&manifest, &built, &tables))).into_owned(),
         false => clean::lines(&to_text(&manifest, &built, &tables)).into_owned(),
@@ -117,6 +115,9 @@ fn plugin_text(out: &mut String, one: &Built, tables: &[Table]) {
         line("  is granted".into());
         lines.iter().for_each(|granted| line(format!("    {granted}")));
     }
+    for grants::Sentence { risk, text } in grants::doors_in_words(&plugin.grants.doors()) {
+        line(format!("  {text} [{risk}]"));
+    }
     match grants::check(&plugin.name, &one.compiled.needs, &plugin.grants) {
         Ok(()) => line("  all that it needs is granted".into()),
         Err(refused) => line(format!("\n{refused}")),
@@ -170,6 +171,8 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
     let missing = compiled.missing.iter().map(|missing| json!({ "probe": missing.probe, "reason": missing.reason }));
     let limits = limits::entries(&plugin.limits).into_iter();
     let limits: Map<String, Value> = limits.map(|(key, amount)| (key.into(), amount.map(Amount::number).into())).collect();
+    let doors = grants::doors_in_words(&plugin.grants.doors()).into_iter();
+    let doors = doors.map(|grants::Sentence { risk, text }| json!({ "text": text, "risk": risk }));
     json!({
         "name": plugin.name,
         "source": plugin.source,
@@ -185,6 +188,7 @@ fn plugin_json(built: &Built, tables: &[Table]) -> Value {
         "tables": tables.collect::<Vec<_>>(),
         "limits": limits,
         "grants": plugin.grants.lines(),
+        "doors": doors.collect::<Vec<_>>(),
         "granted": granted(built),
     })
 }

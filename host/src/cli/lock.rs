@@ -1,4 +1,4 @@
-//! `portcullis lock`: approves what the plugins of a bundle are and need.
+//! `portcullis lock`: approves what the plugins of a bundle are, need and are granted.
 
 use std::{
     io::{self, Write as _},
@@ -19,7 +19,8 @@ use crate::{
     scope::Limits,
 };
 
-/// Writes the lock of a bundle. One that is there is changed only if nothing more is needed, or that is approved.
+/// Writes the lock of a bundle. One that is there is changed only if nothing more is needed or granted, or that is
+/// approved.
 pub fn lock(arguments: &Arguments) -> anyhow::Result<Exit> {
     let manifest = Manifest::read(&arguments.bundle)?;
     let path = lock::path(&arguments.bundle);
@@ -30,15 +31,16 @@ pub fn lock(arguments: &Arguments) -> anyhow::Result<Exit> {
     };
     let printer = Arc::new(Printer::stdio(manifest.format, manifest.plugins.len(), Level::Warn).context("can't print")?);
     let kernel = RunningKernel::open()?;
-    let declared = bundle::declare(&bundle::seen_by_everybody(&manifest.plugins), &(Arc::clone(&printer) as _))?;
-    let built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
+    let declared = bundle::declare(&bundle::to_be_looked_at(&manifest.plugins), &(Arc::clone(&printer) as _), None)?;
+    let mut built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
+    bundle::with_grants(&mut built, &manifest.plugins);
     let now = Lock::of(&built);
-    let new = now.new_needs(before.as_ref().unwrap_or(&Lock::nothing()));
+    let new = now.new(before.as_ref().unwrap_or(&Lock::nothing()));
     let mut out = io::stdout();
     let mut say = |text: &str| out.write_all(text.as_bytes()).context("can't print");
     if before.is_some() && !new.is_empty() && !arguments.approve {
         let lines = new.join("\n");
-        say(&format!("This needs more than {} has approved:\n{lines}\n", path.display()))?;
+        say(&format!("This needs or is granted more than {} has approved:\n{lines}\n", path.display()))?;
         printer.message("portcullis: nothing was written; `--approve` approves it");
         return Ok(Exit::Grants);
     }

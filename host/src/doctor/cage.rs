@@ -6,6 +6,7 @@ use super::Finding;
 use crate::{
     cage::{self, Layer, Sandbox},
     contract::{Level, Limits, Table, TableRows},
+    doors::Opened,
     symbols::{self, Symbols},
     worker::{self, Output, Worker},
 };
@@ -27,6 +28,7 @@ fn worker() -> Vec<Finding> {
         executable: None,
         cache: None,
         sandbox: Sandbox::default(),
+        doors: Opened::default(),
     };
     let missing = match Worker::try_cage(options) {
         Ok(account) => account.missing,

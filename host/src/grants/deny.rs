@@ -6,14 +6,20 @@
 use std::collections::BTreeSet;
 
 use portcullis_ebpf::{DataClass, attach::glob};
+use serde::Deserialize;
+
+use crate::doors::Door;
 
 /// What one plugin may not do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Deny {
     /// Globs over the names of places.
     pub probes: Vec<String>,
     /// The data that it may not read.
     pub read: BTreeSet<DataClass>,
+    /// The doors that stay shut.
+    pub wasi: BTreeSet<Door>,
 }
 
 /// The kinds of attach points that reach a function of the kernel.
@@ -34,7 +40,7 @@ impl Deny {
 
     /// Whether anything is denied.
     pub fn is_empty(&self) -> bool {
-        self.probes.is_empty() && self.read.is_empty()
+        self.probes.is_empty() && self.read.is_empty() && self.wasi.is_empty()
     }
 }
 

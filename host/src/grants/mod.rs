@@ -5,7 +5,9 @@
 
 pub mod consent;
 mod deny;
+mod doors;
 mod risk;
+mod widened;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +21,14 @@ use portcullis_ebpf::{
     needs::{AttachNeed, DataNeed},
 };
 pub use risk::Risk;
+use serde::{Deserialize, Deserializer, de};
 
-use crate::{manifest::quantity, output::clean, scope};
+pub use self::{doors::sentences as doors_in_words, widened::widened};
+use crate::{doors::Doors, manifest::quantity, output::clean, scope};
 
 /// What one plugin may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Globs over the whole text of an attach point, `KIND:TARGET`: `*` is any text, `?` any one character.
     pub probes: Vec<String>,
@@ -32,17 +37,22 @@ pub struct Grants {
     /// What it may not do, whatever is granted.
     pub deny: Deny,
     /// The memory of the kernel that the maps of its probes may take, bytes; `None` leaves that to its limits.
+    #[serde(deserialize_with = "size")]
     pub maps: Option<u64>,
     /// The tasks whose hits it gets.
     pub scope: scope::Granted,
+    /// What it may reach outside of its cage.
+    pub wasi: Doors,
     /// Who says so, and therefore where more can be granted.
+    #[serde(skip)]
     pub by: GrantedBy,
 }
 
 /// Where grants are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GrantedBy {
     /// In the bundle's manifest.
+    #[default]
     Manifest,
     /// As flags of the command line, for a plugin that is run alone.
     CommandLine,
@@ -53,14 +63,12 @@ pub enum GrantedBy {
 impl Grants {
     /// A manifest's grants where it says nothing.
     pub fn none() -> Grants {
-        Grants {
-            probes: Vec::new(),
-            read: BTreeSet::new(),
-            deny: Deny::default(),
-            maps: None,
-            scope: scope::Granted::default(),
-            by: GrantedBy::Manifest,
-        }
+        Grants::default()
+    }
+
+    /// The doors that are open: those that are granted and not denied.
+    pub fn doors(&self) -> Doors {
+        self.wasi.without(&self.deny.wasi)
     }
 
     /// The lines that a manifest has below `[plugin.grants]`.
@@ -75,6 +83,7 @@ impl Grants {
         let denied = [
             (!self.deny.probes.is_empty()).then(|| format!("probes = {}", list(self.deny.probes.iter().map(String::as_str)))),
             (!self.deny.read.is_empty()).then(|| format!("read = {}", list(self.deny.read.iter().map(|class| class.as_str())))),
+            (!self.deny.wasi.is_empty()).then(|| format!("wasi = {}", list(self.deny.wasi.iter().map(|door| door.as_str())))),
         ];
         if !self.deny.is_empty() {
             lines.push(format!("deny = {{ {} }}", denied.into_iter().flatten().collect::<Vec<_>>().join(", ")));
@@ -92,6 +101,7 @@ impl Grants {
         if !self.scope.is_everything() {
             lines.push(format!("scope = {{ {} }}", keys.into_iter().flatten().collect::<Vec<_>>().join(", ")));
         }
+        lines.extend(doors::line(&self.wasi));
         lines
     }
 
@@ -103,6 +113,12 @@ impl Grants {
     fn allow_point(&self, point: &str) -> bool {
         self.probes.iter().any(|pattern| glob::matches(pattern, point))
     }
+}
+
+/// A size as files have it.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    quantity::size(&text).map(Some).map_err(de::Error::custom)
 }
 
 /// A plugin needs what it is not granted. Its `Display` says what and why, and then what to write to grant it.
@@ -434,7 +450,8 @@ to grant this, write in the bundle, below the `[[plugin]]` that is named "opens"
     /// What is denied refuses whatever is granted, is not proposed, and is told apart from what is missing.
     #[test]
     fn what_is_denied_wins() {
-        let deny = Deny { probes: vec!["kprobe:vfs_*".into()], read: BTreeSet::from([DataClass::KernelMemory]) };
+        let deny =
+            Deny { probes: vec!["kprobe:vfs_*".into()], read: BTreeSet::from([DataClass::KernelMemory]), ..Deny::default() };
         let grants = Grants { deny, ..granted(&["*"], &[DataClass::KernelMemory], GrantedBy::Manifest) };
         let needs = needs(
             &[("files", "fentry:vfs_read"), ("files", "fentry:do_exit")],

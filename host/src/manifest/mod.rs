@@ -223,7 +223,7 @@ impl Manifest {
 
 /// The grants that a file has below `[plugin.grants]`, as a manifest has them, and nothing else.
 pub fn read_grants(path: &Path) -> Result<Grants, ManifestError> {
-    reader::read_grants(&read(path)?).map_err(|problems| ManifestError::Wrong { path: path.into(), problems })
+    reader::read_grants(&read(path)?, path).map_err(|problems| ManifestError::Wrong { path: path.into(), problems })
 }
 
 /// The text of a manifest.

@@ -3,6 +3,8 @@
 //! The walk goes over toml's own tree with the place of every key and value, not through serde: it finds all mistakes at once, and
 //! each message can say what the key is for.
 
+mod doors;
+
 use std::{
     collections::BTreeSet,
     ops::{Range, RangeInclusive},
@@ -75,7 +77,7 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Manifest, Vec<Problem>> {
 }
 
 /// The same of a file that has the grants of one plugin alone.
-pub(super) fn read_grants(text: &str) -> Result<Grants, Vec<Problem>> {
+pub(super) fn read_grants(text: &str, path: &Path) -> Result<Grants, Vec<Problem>> {
     walk(text, |reader, top| {
         reader.keys(top, &["plugin"]);
         let plugin = reader.table(top, "plugin");
@@ -86,7 +88,7 @@ pub(super) fn read_grants(text: &str) -> Result<Grants, Vec<Problem>> {
         if grants.is_none() && reader.problems.is_empty() {
             reader.problem(0..0, "there are no grants here", Some("begin the file with `[plugin.grants]`".into()));
         }
-        grants.map_or_else(Grants::none, |grants| reader.grants(&grants))
+        grants.map_or_else(Grants::none, |grants| reader.grants(&grants, path))
     })
 }
 
@@ -395,7 +397,7 @@ impl Reader {
         };
         let config =
             self.table(section, "config").map_or(Json::Object(serde_json::Map::new()), |config| self.object(config.table));
-        let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants));
+        let grants = self.table(section, "grants").map_or_else(Grants::none, |grants| self.grants(&grants, path));
         let limits = self.table(section, "limits").map_or_else(Limits::default, |limits| self.limits(&limits));
         let essential = self.boolean(section, "essential").unwrap_or(false);
         let restart = self.table(section, "restart").and_then(|restart| self.restart(&restart));
@@ -431,19 +433,20 @@ impl Reader {
         Some(Restart { times: times? as u32, backoff })
     }
 
-    fn grants(&mut self, section: &Section<'_, '_>) -> Grants {
-        self.keys(section, &["probes", "read", "deny", "maps", "scope"]);
+    fn grants(&mut self, section: &Section<'_, '_>, path: &Path) -> Grants {
+        self.keys(section, &["probes", "read", "deny", "maps", "scope", "wasi"]);
         let (probes, read) = self.points_and_classes(section);
         let deny = self.table(section, "deny").map(|section| self.deny(&section)).unwrap_or_default();
         let maps = self.size(section, "maps").map(|(size, _)| size);
         let scope = self.table(section, "scope").map(|scope| self.scope(&scope)).unwrap_or_default();
-        Grants { probes, read, deny, maps, scope, by: GrantedBy::Manifest }
+        let wasi = self.table(section, "wasi").map(|wasi| self.doors(&wasi, path)).unwrap_or_default();
+        Grants { probes, read, deny, maps, scope, wasi, by: GrantedBy::Manifest }
     }
 
     fn deny(&mut self, section: &Section<'_, '_>) -> Deny {
-        self.keys(section, &["probes", "read"]);
+        self.keys(section, &["probes", "read", "wasi"]);
         let (probes, read) = self.points_and_classes(section);
-        Deny { probes, read }
+        Deny { probes, read, wasi: self.denied_doors(section) }
     }
 
     /// The keys `probes` and `read`.

@@ -135,8 +135,9 @@ fn a_whole_manifest() {
                     grants: Grants {
                         probes: vec!["span:syscall:open*".into()],
                         read: read(&[Arguments, UserMemory]),
-                        deny: Deny { probes: vec!["kprobe:*".into()], read: read(&[Stacks]) },
+                        deny: Deny { probes: vec!["kprobe:*".into()], read: read(&[Stacks]), ..Deny::default() },
                         maps: Some(64 << 20),
+                        wasi: crate::doors::Doors::default(),
                         scope: Granted { uid: Some("1000".into()), cgroup: Some("a.service".into()), pid: None },
                         by: GrantedBy::Manifest
                     },

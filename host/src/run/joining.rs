@@ -134,7 +134,7 @@ impl AsFd for Joining {
 /// The whole way up to the attaching.
 fn bring(context: &Context, plugins: &[manifest::Plugin], admission: Admission, first: usize) -> anyhow::Result<Joined> {
     let output: Arc<dyn Output> = Arc::clone(&context.printer) as _;
-    let declared = bundle::declare(plugins, &output)?;
+    let declared = bundle::declare(plugins, &output, context.lock.as_ref())?;
     let bits: Vec<u8> = admission.bits().collect();
     let mut built = bundle::compile(declared, &*context.kernel, bits.into_iter().map(Some), context.scope, context.limits)?;
     if let Some(lock) = &context.lock {

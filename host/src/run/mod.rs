@@ -155,7 +155,8 @@ pub fn load<'k>(plan: &Plan, kernel: &'k RunningKernel, printer: &Arc<Printer>) 
         // Whether the other kind of caged process can have all layers is found out before any plugin is given away, too.
         kernel.symbols().start()?;
     }
-    let declared = bundle::declare(&manifest.plugins, &(Arc::clone(printer) as Arc<dyn worker::Output>))?;
+    let output = Arc::clone(printer) as Arc<dyn worker::Output>;
+    let declared = bundle::declare(&manifest.plugins, &output, plan.lock.as_ref())?;
     let mut built = bundle::compile(declared, kernel, bundle::bits(manifest.start.gate), scope, plan.limits)?;
     if let Some(lock) = &plan.lock {
         lock.check(&built)?;

@@ -24,10 +24,14 @@ use crate::{
     cage::{self, Account, Lacking, Outside, Sandbox, Usage},
     contract::{Limits, Program, Schema, Table},
     digest::Digest,
+    doors::{Opened, pass},
 };
 
 /// How long compiling and instantiating may take. The largest plugins known, Python's, take 5 s on a slow machine.
 pub const LOADING: Duration = Duration::from_secs(60);
+
+/// The word of a worker's command line that says that it is sent open doors.
+pub const DOORS: &str = "doors";
 
 /// How much longer than the call's limit the host waits for an answer: the worker is the first to say that a call took too long.
 pub const SLACK: Duration = Duration::from_secs(2);
@@ -122,8 +126,10 @@ pub struct Options {
     pub executable: Option<PathBuf>,
     /// Where what it makes of the component is kept.
     pub cache: Option<Cache>,
-    /// How it is to be locked in.
+    /// How it is to be locked in. Layers that its doors leave out are none that it lacks.
     pub sandbox: Sandbox,
+    /// The doors that are open to it.
+    pub doors: Opened,
 }
 
 /// What is known of a component without running it.
@@ -160,7 +166,7 @@ struct Begun {
 }
 
 impl Begun {
-    fn new(options: Options) -> io::Result<Begun> {
+    fn new(mut options: Options) -> io::Result<Begun> {
         let memory = Memory::new()?;
         let (ours, theirs) = UnixStream::pair()?;
         let mut outside = Outside::new(cage::worker_memory(options.limits.memory), options.sandbox.user)?;
@@ -169,6 +175,7 @@ impl Begun {
             // For those who look at the list of processes.
             .arg0("portcullis")
             .args(["worker", &options.name, &options.limits.memory.to_string(), &outside.argument()])
+            .args((!options.doors.is_shut()).then_some(DOORS))
             .env_clear()
             .current_dir("/")
             // Standard input and output are what std::process passes on without a race between threads that spawn.
@@ -177,6 +184,11 @@ impl Begun {
             .stderr(Stdio::null());
         let child = cage::spawn::spawn(command, &mut outside)?;
         let process = Process { child, outside };
+        // The host keeps none of it.
+        let doors = std::mem::take(&mut options.doors);
+        if !doors.is_shut() {
+            pass::send(&doors, &ours)?;
+        }
         Ok(Begun { process, memory, talk: Talk::new(ours, options)? })
     }
 }

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::{
     guest::Guest,
     memory::View,
+    process::DOORS,
     protocol::{
         self, Fault, FaultKind, FrameError, FromWorker, MAX_FROM_HOST, MAX_FROM_WORKER, Request, Response, Returned, ToWorker,
         cut_line,
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     cage::{self, Held, Missing, Uncaged},
     contract::Limits,
+    doors::Opened,
 };
 
 /// What is said is sent when this much has gathered, or the call returns.
@@ -36,7 +38,8 @@ const GATHER: usize = 64 << 10;
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// The whole life of a worker process. The host passes the socket as standard input, the shared memory as standard output, and as arguments
-/// after the plugin's name how much memory the component may have, and which user the process becomes.
+/// after the plugin's name how much memory the component may have, and which user the process becomes; behind them stands [`DOORS`] if some
+/// door is open.
 pub fn main() -> ! {
     std::panic::set_hook(Box::new(|panic| {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
@@ -48,7 +51,8 @@ pub fn main() -> ! {
     }
     let component = std::env::args().nth(3).and_then(|bytes| bytes.parse().ok()).unwrap_or(Limits::default().memory);
     let user = std::env::args().nth(4).and_then(|user| user.parse().ok()).unwrap_or(cage::NOBODY);
-    let held = match cage::worker(component, user) {
+    let some_doors = std::env::args().nth(5).is_some_and(|word| word == DOORS);
+    let held = match cage::worker(component, user, some_doors) {
         Ok(held) => held,
         Err(Uncaged { error, socket }) => {
             let socket = socket.map_or_else(|| rustix::io::dup(io::stdin()), Ok);
@@ -70,7 +74,7 @@ pub fn run(held: Held) -> ! {
         let view = View::new(held.memory.as_fd()).map_err(internal)?;
         let (calls, answers, discard) = listen(socket.clone()).map_err(internal)?;
         let speaker = Speaker { socket: socket.clone(), gathered: Vec::new(), answers: Some(answers) };
-        Err(serve(calls, &discard, view, speaker))
+        Err(serve(calls, &discard, view, speaker, held.doors))
     }));
     let fault = match outcome {
         Ok(Ok(never)) => never,
@@ -127,15 +131,16 @@ fn read(mut socket: &UnixStream) -> io::Result<ToWorker> {
 }
 
 /// Answers calls until one fails.
-fn serve(calls: mpsc::Receiver<ToWorker>, discard: &AtomicBool, view: View, speaker: Speaker) -> Fault {
+fn serve(calls: mpsc::Receiver<ToWorker>, discard: &AtomicBool, view: View, speaker: Speaker, doors: Opened) -> Fault {
     // Set by the first call.
-    let mut starting = Some((view, speaker));
+    let mut starting = Some((view, speaker, doors));
     let mut guest: Option<Guest> = None;
     for call in calls {
         let result = match (call, &mut guest) {
             (ToWorker::Load { wasm, compiled, limits }, none) => match starting.take() {
-                Some((view, speaker)) => {
-                    Guest::load(&wasm.0, compiled.map(|compiled| compiled.0), limits, view, speaker).map(|(loaded, compiled)| {
+                Some((view, speaker, doors)) => {
+                    let loaded = Guest::load(&wasm.0, compiled.map(|compiled| compiled.0), limits, view, speaker, doors);
+                    loaded.map(|(loaded, compiled)| {
                         let interface = loaded.interface().clone();
                         *none = Some(loaded);
                         Returned::Loaded { compiled: compiled.map(protocol::Bytes), interface }

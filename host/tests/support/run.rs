@@ -15,6 +15,7 @@ use portcullis::{
     cage::Sandbox,
     columns,
     contract::{Cells, Closing, Interval, Level, Limits, Opening, Table, TableRows},
+    doors::Opened,
     worker::{
         Answers, Command, Drained, Event, Options, Output, Pump, Source, Worker, WorkerError,
         pump::{self, Inbox},
@@ -79,6 +80,7 @@ pub fn spawn_within(wasm: Vec<u8>, limits: Limits, said: &Arc<Said>) -> Worker {
         executable: Some(env!("CARGO_BIN_EXE_portcullis").into()),
         cache: None,
         sandbox: Sandbox::default(),
+        doors: Opened::default(),
     };
     Worker::spawn(wasm, options).unwrap()
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hostile/doors.rs"]
+mod doors;
 #[path = "hostile/kernel.rs"]
 mod kernel;
 #[path = "hostile/socket.rs"]
@@ -58,13 +60,14 @@ impl Host {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, _, name, memory, user] = arguments.as_slice() else { panic!("{arguments:?}") };
+    let [_, _, name, memory, user, doors @ ..] = arguments.as_slice() else { panic!("{arguments:?}") };
     let (attack, number) = name.split_once(':').unwrap_or((name, "0"));
-    let held = cage::worker(memory.parse().unwrap(), user.parse().unwrap()).expect("it is locked in");
-    let Held { socket, memory: _columns, missing } = held;
+    let held = cage::worker(memory.parse().unwrap(), user.parse().unwrap(), !doors.is_empty()).expect("it is locked in");
+    let Held { socket, memory: _columns, missing, doors: _open } = held;
     let host = Host { socket: socket.into(), missing };
-    match kernel::tried(attack, number.parse().unwrap()) {
-        Some(tried) => socket::tell(host, tried),
+    let number = number.parse().unwrap();
+    match kernel::tried(attack, number).or_else(|| doors::tried(attack, number)) {
+        Some(tried) => socket::tell(host, tried.0),
         None => socket::attack(host, attack),
     }
 }

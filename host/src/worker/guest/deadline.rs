@@ -87,6 +87,11 @@ impl Deadline {
         self.shared.due.store(NEVER, Ordering::SeqCst);
     }
 
+    /// What is left of the running call's time.
+    pub(super) fn left(&self) -> Duration {
+        Duration::from_nanos(self.shared.due.load(Ordering::SeqCst).saturating_sub(self.shared.now()))
+    }
+
     /// Whether the running call is over its time.
     pub(super) fn expired(&self) -> bool {
         self.shared.due.load(Ordering::SeqCst) <= self.shared.now()

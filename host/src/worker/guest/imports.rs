@@ -9,6 +9,7 @@ use super::{
     bindings::portcullis::plugin::{log, maps, output, process, session, stacks, types},
     convert,
     deadline::Deadline,
+    doors::Preopen,
     memory::Memory,
     wasi::Transcript,
 };
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) may_ask: bool,
     pub(super) metrics: HashSet<String>,
     pub(super) wasi: WasiCtx,
+    pub(super) directories: Vec<Preopen>,
+    pub(super) runtime: &'static tokio::runtime::Runtime,
     pub(super) resources: ResourceTable,
 }
 

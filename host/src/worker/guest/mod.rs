@@ -6,9 +6,11 @@
 mod compiled;
 mod convert;
 mod deadline;
+mod doors;
 mod error;
 mod imports;
 mod memory;
+mod waiting;
 mod wasi;
 
 use std::{collections::HashSet, time::Duration};
@@ -37,6 +39,7 @@ use super::{
 use crate::{
     columns::{Descriptor, Layout},
     contract::{self, Kind, Limits, Opening, Program, Table},
+    doors::Opened,
 };
 
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
@@ -65,7 +68,7 @@ pub(super) struct Guest {
     interface: Interface,
     view: View,
     layout: Option<Layout>,
-    /// What wasmtime-wasi wants to find on this thread. It has no input and output, so it holds no descriptor.
+    /// What wasmtime-wasi wants to find on this thread.
     _runtime: (tokio::runtime::EnterGuard<'static>, &'static tokio::runtime::Runtime),
 }
 
@@ -77,8 +80,9 @@ impl Guest {
         limits: Limits,
         view: View,
         speaker: Speaker,
+        doors: Opened,
     ) -> Result<(Guest, Option<Vec<u8>>), Fault> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = doors::runtime(&doors);
         // For the rest of the process, which this guest outlives nothing of.
         let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(runtime.map_err(internal)?));
         let entered = runtime.enter();
@@ -87,7 +91,7 @@ impl Guest {
         let known = before.and_then(|before| compiled::read(&engine, &before));
         let is_new = known.is_none();
         let component = known.map_or_else(|| compile(&engine, wasm), Ok)?;
-        let linker = linker(&engine).map_err(internal)?;
+        let linker = linker(&engine, &doors).map_err(internal)?;
         let interface = interface(&engine, &component);
         let plugin = link(&component, &interface, &linker)?;
 
@@ -97,7 +101,9 @@ impl Guest {
             speaker,
             deadline: deadline.clone(),
             memory: Memory::new(&limits),
-            wasi: wasi::context(&transcript),
+            wasi: wasi::context(&transcript, &doors),
+            directories: doors::directories(doors).map_err(internal)?,
+            runtime,
             transcript,
             tables: Vec::new(),
             maps: Vec::new(),
@@ -275,9 +281,9 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, Fault> {
     })
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+fn linker(engine: &Engine, doors: &Opened) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    wasi::link(&mut linker)?;
+    wasi::link(&mut linker, doors)?;
     Plugin::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)
 }

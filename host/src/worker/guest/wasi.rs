@@ -1,8 +1,9 @@
 //! WASI with nothing granted: what any language's runtime needs to start, and nothing that waits or opens.
 //!
 //! A component may ask for the time, for random numbers, and write to its standard output and error, which is kept for error
-//! messages and the log. It has no arguments, environment, files or network. Waiting (`wasi:io/poll`) fails at once, since the clock
-//! of [`super::deadline`] does not reach into host calls.
+//! messages and the log. It has no arguments, and of environment, files and network what its bundle opens ([`super::doors`]). Where
+//! there is nothing to wait for, waiting (`wasi:io/poll`) fails at once, since the clock of [`super::deadline`] does not reach into
+//! host calls; else it is bounded ([`super::waiting`]).
 
 use std::{
     pin::pin,
@@ -17,11 +18,12 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{
         DynPollable, OutputStream, Pollable, StreamResult,
-        bindings::{io::poll as waiting, sync::io::poll},
+        bindings::{io::poll as polling, sync::io::poll},
     },
 };
 
-use super::error::Stopped;
+use super::{doors, error::Stopped, imports::State, waiting};
+use crate::doors::Opened;
 
 /// How much of what a component writes during a call is kept.
 const TRANSCRIPT: usize = 8 << 10;
@@ -82,24 +84,26 @@ impl StdoutStream for Transcript {
     }
 }
 
-/// A context with nothing in it.
-pub(super) fn context(transcript: &Transcript) -> WasiCtx {
-    WasiCtx::builder()
-        .stdout(transcript.clone())
-        .stderr(transcript.clone())
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build()
+/// A context with nothing in it but what these doors let in.
+pub(super) fn context(transcript: &Transcript, open: &Opened) -> WasiCtx {
+    let mut builder = WasiCtx::builder();
+    builder.stdout(transcript.clone()).stderr(transcript.clone()).allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    doors::open(&mut builder, open);
+    builder.build()
 }
 
 /// Links WASI, with the waiting replaced.
-pub(super) fn link<T: WasiView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<State>, open: &Opened) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    let linked = poll::add_to_linker::<T, Impatience>(linker, |state| Impatient(state.ctx().table));
+    if open.has_waits() {
+        waiting::link(linker)?;
+        doors::link(linker)?;
+    } else {
+        poll::add_to_linker::<State, Impatience>(linker, |state| Impatient(state.ctx().table))?;
+    }
     linker.allow_shadowing(false);
-    linked
+    Ok(())
 }
 
 /// `wasi:io/poll` for those who do not wait: what is ready is ready, and everything else is an error.
@@ -125,20 +129,20 @@ fn at_once<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Re
 
 impl poll::Host for Impatient<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        at_once(waiting::Host::poll(self.0, pollables))
+        at_once(polling::Host::poll(self.0, pollables))
     }
 }
 
 impl poll::HostPollable for Impatient<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        at_once(waiting::HostPollable::ready(self.0, pollable))
+        at_once(polling::HostPollable::ready(self.0, pollable))
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        at_once(waiting::HostPollable::block(self.0, pollable))
+        at_once(polling::HostPollable::block(self.0, pollable))
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        waiting::HostPollable::drop(self.0, pollable)
+        polling::HostPollable::drop(self.0, pollable)
     }
 }

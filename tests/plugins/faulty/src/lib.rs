@@ -5,10 +5,13 @@
 //! at = "handle"      # configure, prepare, start, handle, tick, finish, handover
 //! how = "panic"      # none, panic, loop, error, memory, sleep, exit, stop, slow
 //! announce = true    # print a line when the first events are there
+//! tries = ["env"]    # what it tries of WASI first of all, and prints: see `tries`
 //! ```
 //!
 //! It goes wrong each time that it comes to `at`. The number of events that it has handled is its metric `handled`; a version that takes over
 //! goes on counting from there.
+
+mod tries;
 
 use std::{
     hint::black_box,
@@ -23,7 +26,7 @@ use serde::Deserialize;
 const SLOW: Duration = Duration::from_millis(20);
 
 /// The plugin's config.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     #[serde(default)]
@@ -32,6 +35,8 @@ struct Config {
     how: How,
     #[serde(default)]
     announce: bool,
+    #[serde(default)]
+    tries: Vec<String>,
 }
 
 /// A moment of the plugin's life.
@@ -87,7 +92,7 @@ struct Faulty {
 
 impl Config {
     /// Goes wrong, if `here` is where that is to be.
-    fn pass(self, here: At) -> Result<()> {
+    fn pass(&self, here: At) -> Result<()> {
         if self.at == here { self.how.go_wrong(here) } else { Ok(()) }
     }
 }
@@ -124,6 +129,7 @@ impl Plugin for Faulty {
     type Config = Config;
 
     fn configure(config: Config, program: &mut Program) -> Result<Self> {
+        config.tries.iter().for_each(|words| print(&tries::outcome(words)));
         config.pass(At::Configure)?;
         program.probe(Probe::new("calls").attach("tracepoint:syscalls:sys_enter_getppid").body("emit calls { pid };"));
         program.timer(Duration::from_millis(5));

@@ -6,16 +6,16 @@ use libc::{c_int, c_long};
 
 /// What was tried, a line each.
 #[derive(Default)]
-struct Tried(String);
+pub(crate) struct Tried(pub(crate) String);
 
 impl Tried {
-    fn result(&mut self, name: &str, result: c_long) {
+    pub(crate) fn result(&mut self, name: &str, result: c_long) {
         let error = if result < 0 { io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 };
         let _ = writeln!(self.0, "{name} {error}");
     }
 
     /// Makes a system call, whose arguments are numbers or addresses that stay.
-    fn call(&mut self, name: &str, number: c_long, arguments: &[usize]) {
+    pub(crate) fn call(&mut self, name: &str, number: c_long, arguments: &[usize]) {
         let argument = |at: usize| arguments.get(at).copied().unwrap_or(0);
         // SAFETY: what the calls here write to, if they do at all, is memory that was made for them.
         let result =
@@ -25,7 +25,7 @@ impl Tried {
 }
 
 /// Does what there is under this name; `None` if that is nothing of the kernel's. The number is a process id.
-pub(crate) fn tried(attack: &str, pid: usize) -> Option<String> {
+pub(crate) fn tried(attack: &str, pid: usize) -> Option<Tried> {
     let mut tried = Tried::default();
     match attack {
         "files" => files(&mut tried),
@@ -43,10 +43,10 @@ pub(crate) fn tried(attack: &str, pid: usize) -> Option<String> {
         "compat" => compat(),
         _ => return None,
     }
-    Some(tried.0)
+    Some(tried)
 }
 
-fn address(text: &std::ffi::CStr) -> usize {
+pub(crate) fn address(text: &std::ffi::CStr) -> usize {
     text.as_ptr() as usize
 }
 
