@@ -111,7 +111,7 @@ impl Lock {
         Lock::parse(&text).map_err(|reason| LockError::Wrong { path: path.into(), reason })
     }
 
-    fn parse(text: &str) -> Result<Lock, String> {
+    pub(crate) fn parse(text: &str) -> Result<Lock, String> {
         let lock: Lock = toml::from_str(text).map_err(|error| clean::lines(error.to_string().trim_end()).into_owned())?;
         match lock.schema {
             SCHEMA => Ok(lock),
@@ -352,6 +352,37 @@ mod tests {
         assert!(
             Unlocked(now_lines(&before)).to_string().starts_with("the bundle is not what its lock has approved\n  plugin \"a\"")
         );
+    }
+
+    /// What is granted more is named, and nothing else; a plugin's doors are open to the component that was approved alone.
+    #[test]
+    fn widened_grants() {
+        let grants = |text: &str| toml::from_str::<Grants>(text).unwrap();
+        let with = |digest: &str, text: &str| {
+            let entry = Entry { grants: grants(text), ..entry("a", digest, &["begin"], &[]) };
+            lock(vec![entry])
+        };
+        let digest = Digest::of(b"a").to_string();
+        let narrow = "scope = { uid = 7 }\nwasi = { directories = [{ path = \"out\", as = \"/out\", write = true }] }";
+        let before = with(&digest, narrow);
+        assert_eq!(Lock::parse(&before.to_toml()).unwrap(), before);
+        assert_eq!(before.beyond(&before), Vec::<String>::new());
+        let wide = with(&digest, &format!("{narrow}\nprobes = [\"k:*\"]").replace("\"out\"", "\"/\""));
+        let more = ["    it is granted the attach points k:*", "    it may read and change what is in the directory / (as /out)"];
+        let head = "  plugin \"a\" is granted more than was approved";
+        assert_eq!(wide.beyond(&before), [&[head][..], &more].concat());
+        assert_eq!(wide.new(&before), [&["  plugin \"a\""][..], &more].concat());
+
+        let mut plugin = manifest::Manifest::single(Path::new("a.wasm"), "{}".into(), grants(narrow)).plugins.remove(0);
+        // Where the manifest is does not matter.
+        plugin.grants.wasi.directories[0].path = "/somewhere/out".into();
+        before.admit_doors(&plugin, Digest::of(b"a")).unwrap();
+        let other = before.admit_doors(&plugin, Digest::of(b"b")).unwrap_err().to_string();
+        assert!(other.contains("plugin \"a\" is another: sha256:"), "{other}");
+        plugin.grants.wasi.environment.insert("HOME".into());
+        let wider = before.admit_doors(&plugin, Digest::of(b"a")).unwrap_err().to_string();
+        assert!(wider.contains(&format!("{head}\n    it may read the variable HOME of the host's environment\n")), "{wider}");
+        assert!(Lock::nothing().admit_doors(&plugin, Digest::of(b"a")).unwrap_err().to_string().contains("plugin \"a\" is new"));
     }
 
     fn now_lines(lock: &Lock) -> Vec<String> {

@@ -26,6 +26,7 @@ use portcullis::{
     cage::{Held, Sandbox},
     columns,
     contract::{Level, Limits, Opening, Table, TableRows},
+    doors::Opened,
     worker::{
         self, Answers, Command, Event, Output, Pump, Source, Worker,
         pump::{self, Inbox},
@@ -64,7 +65,7 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("worker") {
         let dup = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("a descriptor can be had twice");
         let (socket, memory) = (dup(io::stdin().as_fd()), dup(io::stdout().as_fd()));
-        worker::run(Held { socket, memory, missing: Vec::new() });
+        worker::run(Held { socket, memory, missing: Vec::new(), doors: Opened::default() });
     }
     let Some(_lock) = lock() else { return };
     let kinds = [("caged", portcullis()), ("not caged", std::env::current_exe().expect("this is an executable"))];
@@ -126,6 +127,7 @@ fn options(executable: &Path) -> worker::Options {
         executable: Some(executable.into()),
         cache: None,
         sandbox: Sandbox::default(),
+        doors: Opened::default(),
     }
 }
 

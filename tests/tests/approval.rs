@@ -211,3 +211,63 @@ fn inspected() {
     let output = gone.command("inspect", &[]).output().unwrap();
     assert!(text(&output.stdout).contains("scope = { pid = 4194303 }"), "{}", text(&output.stderr));
 }
+
+/// A bundle that grants more than its lock approved is refused before a worker has a door open, by exactly what is new; and `inspect` and
+/// `lock` say what open doors let a plugin do, and open none.
+#[test]
+fn doors_are_approved() {
+    let Some(_lock) = lock() else { return };
+    let source = component("plugins", "faulty");
+    let text_of = |grants: &str| {
+        let grants = format!("[plugin.grants]\nprobes = [\"*\"]\n{grants}\n");
+        let config = "config = { tries = [\"env PATH\", \"read /data/file\"] }";
+        manifest(&[format!("[[plugin]]\nname = \"p\"\nsource = {:?}\n{config}\n{grants}", source.to_str().unwrap())])
+    };
+    let bundle = Bundle::new(&text_of("wasi = { directories = [{ path = \"data\", as = \"/data\" }] }"));
+    let (path, data) = (bundle.directory.path().join("bundle.toml"), bundle.directory.path().join("data"));
+    let at_once = ["--locked", "--", "true"];
+    // A directory that is not there ends it before anything is loaded, but is no matter to those who only look.
+    let output = bundle.command("lock", &[]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("    it may read what is in the directory data (as /data)\n"),
+        "{}",
+        text(&output.stdout)
+    );
+    let outcome = bundle.run(&at_once);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("plugin \"p\": `grants.wasi.directories`: can't open "), "{}", outcome.stderr);
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "contents").unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    fs::set_permissions(bundle.directory.path(), open(0o755)).unwrap();
+    let outcome = bundle.run(&at_once);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    for expect in ["env PATH: ok is not set", "read /data/file: ok contents", "it may read what is in the directory data"] {
+        assert!(said.contains(expect), "{said}");
+    }
+
+    fs::write(&path, text_of("wasi = { environment = [\"PATH\"], directories = [{ path = \"data\", as = \"/data\" }] }"))
+        .unwrap();
+    let outcome = bundle.run(&at_once);
+    assert_eq!(outcome.code, Some(3));
+    let new = "  plugin \"p\" is granted more than was approved\n    it may read the variable PATH of the host's environment\n`portcullis lock`";
+    assert!(outcome.stderr.contains(new), "{}", outcome.stderr);
+    assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains("env PATH: ok"), "{}", outcome.stdout);
+    let inspected = bundle.command("inspect", &[]).output().unwrap();
+    let inspected = format!("{}{}", text(&inspected.stdout), text(&inspected.stderr));
+    for expect in [
+        "may read the variable PATH of the host's environment [medium]",
+        "may read what is in the directory data (as /data) [high]",
+        "env PATH: ok is not set",
+        "read /data/file: NotFound",
+    ] {
+        assert!(inspected.contains(expect), "{expect}: {inspected}");
+    }
+    let output = bundle.command("lock", &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let output = bundle.command("lock", &["--approve"]).output().unwrap();
+    assert!(output.status.success() && !text(&output.stdout).contains("the directory data"), "{}", text(&output.stdout));
+    assert_eq!(bundle.run(&at_once).code, Some(0));
+}

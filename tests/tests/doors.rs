@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::fs::{PermissionsExt as _, symlink},
@@ -17,10 +17,11 @@ use std::{
 use portcullis::{
     cage::Sandbox,
     contract::{Level, Limits, Table, TableRows},
-    doors::{Directory, Doors, Opened},
+    doors::{Directory, Doors, OpenDirectory, Opened},
     worker::{self, Output, Worker, WorkerError},
 };
 use portcullis_tests::{component, portcullis};
+use rustix::fs::{Mode, OFlags};
 
 /// The lines that a plugin printed.
 #[derive(Debug, Default)]
@@ -64,8 +65,13 @@ fn attempt(doors: Opened, call: Duration, tries: &[String]) -> (Vec<String>, Res
 /// Each of these is tried, and this comes of it.
 #[track_caller]
 fn check(doors: &Doors, expect: &[(&str, &str)]) {
+    check_opened(doors.open().unwrap(), expect);
+}
+
+#[track_caller]
+fn check_opened(doors: Opened, expect: &[(&str, &str)]) {
     let tries: Vec<String> = expect.iter().map(|(words, _)| (*words).to_owned()).collect();
-    let (lines, ended) = attempt(doors.open().unwrap(), Duration::from_secs(10), &tries);
+    let (lines, ended) = attempt(doors, Duration::from_secs(10), &tries);
     ended.unwrap();
     let expect: Vec<String> = expect.iter().map(|(words, outcome)| format!("{words}: {outcome}")).collect();
     assert_eq!(lines, expect);
@@ -164,7 +170,8 @@ fn a_directory_to_write() {
         &place.doors(true),
         &[
             ("write /data/new", "ok "),
-            ("read /data/new", "ok written"),
+            ("append /data/new", "ok "),
+            ("read /data/new", "ok written more"),
             ("write /data/file", "ok "),
             ("mkdir /data/made", "ok "),
             ("rename /data/new /data/made/new", "ok "),
@@ -195,19 +202,23 @@ fn no_way_out() {
     link(&place.outer.path().join("secret"), "absolute");
     link(Path::new("/"), "root");
     link(Path::new("/proc/self/root"), "magic");
-    check(
-        &place.doors(true),
-        &[
-            ("read /data/within", "ok contents"),
-            ("read /data/deep/../file", "ok contents"),
-            ("read /data/up", "PermissionDenied"),
-            ("read /data/absolute", "PermissionDenied"),
-            ("read /data/root/etc/passwd", "PermissionDenied"),
-            ("read /data/magic/etc/passwd", "PermissionDenied"),
-            ("read /data/../secret", "PermissionDenied"),
-            ("write /data/up", "PermissionDenied"),
-        ],
-    );
+    let expect = [
+        ("read /data/within", "ok contents"),
+        ("read /data/deep/../file", "ok contents"),
+        ("read /data/up", "PermissionDenied"),
+        ("read /data/absolute", "PermissionDenied"),
+        ("read /data/root/etc/passwd", "PermissionDenied"),
+        ("read /data/magic/etc/passwd", "PermissionDenied"),
+        ("read /data/../secret", "PermissionDenied"),
+        ("write /data/up", "PermissionDenied"),
+    ];
+    let opened = place.doors(true).open().unwrap();
+    let directory = File::from(rustix::fs::open(place.inner(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap());
+    // As it is where the host may make no mount.
+    let plain = OpenDirectory { fd: Arc::new(directory.into()), own_mount: false, ..opened.directories[0].clone() };
+    for doors in [opened, Opened { directories: vec![plain], ..Opened::default() }] {
+        check_opened(doors, &expect);
+    }
     assert_eq!(fs::read_to_string(place.outer.path().join("secret")).unwrap(), "secret");
 }
 
@@ -260,7 +271,7 @@ fn connections() {
 fn waiting_has_an_end() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    for tries in [format!("tcp {address}"), "sleep 60000".to_owned()] {
+    for tries in [format!("tcp {address}"), format!("flood {address}"), "sleep 60000".to_owned()] {
         let doors = network(&address.to_string()).open().unwrap();
         let start = Instant::now();
         let (lines, ended) = attempt(doors, Duration::from_millis(300), &[tries.clone()]);

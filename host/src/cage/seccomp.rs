@@ -143,14 +143,7 @@ pub(super) fn worker_calls(doors: &Opened) -> Calls {
 
 /// What is done with a file or a connection once there is one.
 fn open_calls() -> Calls {
-    let mut calls = allow(&[
-        libc::SYS_close,
-        // Contents: of files where a position is not said, of connections, and of the runtime's event descriptor.
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_write,
-        libc::SYS_writev,
-    ]);
+    let mut calls = allow(&[libc::SYS_close]);
     // How it was opened, and a second descriptor of it; no owner, who would be sent signals, no lock and no lease.
     const STATUS: &[&[Test]] = &[&[is(1, libc::F_GETFL)], &[is(1, libc::F_GETFD)], &[is(1, libc::F_DUPFD_CLOEXEC)]];
     calls.push((libc::SYS_fcntl, Rule::Any(STATUS)));
@@ -168,19 +161,17 @@ const READING: &[libc::c_long] = &[
     libc::SYS_readlinkat,
     // What is in a directory.
     libc::SYS_getdents64,
-    // Contents, at a position.
+    // Contents.
     libc::SYS_pread64,
-    libc::SYS_preadv,
-    libc::SYS_lseek,
     // How it will be read.
     libc::SYS_fadvise64,
 ];
 
 /// What changing them takes, where some directory may be changed.
 const WRITING: &[libc::c_long] = &[
-    // Contents, at a position, and the length.
+    // Contents, at a position and at the end, and the length.
     libc::SYS_pwrite64,
-    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
     libc::SYS_ftruncate,
     // That they are kept.
     libc::SYS_fsync,
@@ -189,7 +180,6 @@ const WRITING: &[libc::c_long] = &[
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
     libc::SYS_renameat,
-    libc::SYS_renameat2,
     libc::SYS_linkat,
     libc::SYS_symlinkat,
     // The times of a file.
@@ -239,6 +229,8 @@ fn connecting() -> Calls {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_epoll_wait,
         libc::SYS_eventfd2,
+        libc::SYS_read,
+        libc::SYS_write,
     ]);
     calls.extend([
         (libc::SYS_socket, Rule::Any(TCP)),

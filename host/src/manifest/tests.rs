@@ -6,6 +6,7 @@ use portcullis_ebpf::Rate;
 
 use crate::{
     cage::User,
+    doors::{Directory, Door, Doors},
     grants::{Deny, GrantedBy},
     scope::Granted,
 };
@@ -49,7 +50,8 @@ config = { min-latency = "1ms", list = [1, 2.5, true, { at = 2027-01-01 }], big 
 [plugin.grants]
 scope = { uid = 1000, cgroup = "a.service" }
 maps = "64MiB"
-deny = { probes = ["kprobe:*"], read = ["stacks"] }
+deny = { probes = ["kprobe:*"], read = ["stacks"], wasi = ["network"] }
+wasi = { environment = ["LANG"], network = ["[::1]:9090"], directories = [{ path = "out", as = "/out", write = true }, { path = "/etc" }] }
 probes = ["span:syscall:open*"]
 read = ["user-memory", "arguments"]
 [plugin.limits]
@@ -110,6 +112,28 @@ fn damaged_manifests() {
     assert!(parse(&format!("{HEAD}config = {}", "[".repeat(100_000))).is_err());
 }
 
+/// What the reference shows is read: manifests, and parts of them below `[plugin.grants]`.
+#[test]
+fn the_reference() {
+    let text = include_str!("../../../docs/bundle.md");
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let (mut manifests, mut parts, mut locks) = (0, 0, 0);
+    for block in blocks {
+        let path = Path::new("dir/bundle.toml");
+        if block.contains("digest = ") {
+            crate::lock::Lock::parse(block).unwrap();
+            locks += 1;
+        } else if block.starts_with("[plugin.grants") {
+            reader::read_grants(block, path).unwrap();
+            parts += 1;
+        } else {
+            Manifest::parse(block, path).unwrap();
+            manifests += 1;
+        }
+    }
+    assert!(manifests > 0 && parts > 1 && locks > 0, "{manifests}, {parts}, {locks}");
+}
+
 /// Every key there is, read.
 #[test]
 fn a_whole_manifest() {
@@ -135,10 +159,17 @@ fn a_whole_manifest() {
                     grants: Grants {
                         probes: vec!["span:syscall:open*".into()],
                         read: read(&[Arguments, UserMemory]),
-                        deny: Deny { probes: vec!["kprobe:*".into()], read: read(&[Stacks]), ..Deny::default() },
+                        deny: Deny { probes: vec!["kprobe:*".into()], read: read(&[Stacks]), wasi: [Door::Network].into() },
                         maps: Some(64 << 20),
-                        wasi: crate::doors::Doors::default(),
                         scope: Granted { uid: Some("1000".into()), cgroup: Some("a.service".into()), pid: None },
+                        wasi: Doors {
+                            environment: ["LANG".to_owned()].into(),
+                            network: ["[::1]:9090".parse().unwrap()].into(),
+                            directories: vec![
+                                Directory { written: "out".into(), path: "dir/out".into(), name: "/out".into(), write: true },
+                                Directory { written: "/etc".into(), path: "/etc".into(), name: "/etc".into(), write: false },
+                            ],
+                        },
                         by: GrantedBy::Manifest
                     },
                     limits: Limits {
@@ -472,6 +503,49 @@ fn impossible_values() {
 7 | read = [\"identity\"]
   |         ^^^^^^^^^^
   = help: pid, tid, uid, comm, cpu and times can't be denied",
+    );
+    wrong(
+        "[plugin.grants.wasi]\nenviroment = []\nenvironment = [\"A=B\"]\nnetwork = [\"localhost:80\"]\ndirectories = [{ as = \"/a\" }, { path = \"a\" }, { path = \"b\", as = \"a\" }]\n[plugin.grants.deny]\nwasi = [\"net\"]",
+        "
+unknown key `plugin.grants.wasi.enviroment`
+ --> dir/bundle.toml, line 6, column 1
+  |
+6 | enviroment = []
+  | ^^^^^^^^^^
+  = help: did you mean `environment`?
+
+`plugin.grants.wasi.environment`: `A=B` is no variable
+ --> dir/bundle.toml, line 7, column 16
+  |
+7 | environment = [\"A=B\"]
+  |                ^^^^^
+  = help: write the names of variables one by one, as in [\"LANG\", \"TZ\"]; there are no wildcards
+
+`plugin.grants.wasi.network`: `localhost:80`: a name is not an address: who has it is the word of others, and plugins look up no names; write its address
+ --> dir/bundle.toml, line 8, column 12
+  |
+8 | network = [\"localhost:80\"]
+  |            ^^^^^^^^^^^^^^
+
+this directory has no `path`
+ --> dir/bundle.toml, line 9, column 16
+  |
+9 | directories = [{ as = \"/a\" }, { path = \"a\" }, { path = \"b\", as = \"a\" }]
+  |                ^^^^^^^^^^^^^
+
+the plugin would know two directories as `a`
+ --> dir/bundle.toml, line 9, column 47
+  |
+9 | directories = [{ as = \"/a\" }, { path = \"a\" }, { path = \"b\", as = \"a\" }]
+  |                                               ^^^^^^^^^^^^^^^^^^^^^^^^
+  = help: give one of them another name by `as`
+
+`plugin.grants.deny.wasi`: there is no door `net`
+  --> dir/bundle.toml, line 11, column 9
+   |
+11 | wasi = [\"net\"]
+   |         ^^^^^
+   = help: there are `environment`, `network` and `directories`",
     );
     wrong(
         "[plugin.grants.scope]\npid = 0\nuid = -1\nuser = 1",

@@ -16,7 +16,7 @@ use wasmtime_wasi::{
 use super::imports::State;
 use crate::doors::{OpenDirectory, Opened};
 
-/// How many threads read and write files beside the plugin's own, where it does not wait for them.
+/// How many threads read and write files where the plugin does not wait for them at once.
 const FILE_THREADS: usize = 4;
 
 /// A directory that the component finds open, and what it calls it.
@@ -33,7 +33,8 @@ pub(super) fn runtime(doors: &Opened) -> io::Result<Runtime> {
 
 /// Opens the environment and the network in a context.
 pub(super) fn open(builder: &mut WasiCtxBuilder, doors: &Opened) {
-    builder.envs(&doors.environment);
+    // The plugin has one thread, and waits for its files on it.
+    builder.envs(&doors.environment).allow_blocking_current_thread(!doors.directories.is_empty());
     if doors.network.is_empty() {
         return;
     }
@@ -61,7 +62,6 @@ pub(super) fn directories(doors: Opened) -> io::Result<Vec<Preopen>> {
             true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
             false => (FsPerms::ReadOnly, OpenMode::READ),
         };
-        // The plugin has one thread, and waits for its files on it.
         Ok((Dir::new(File::from(fd), perms, mode, true), name))
     };
     doors.directories.into_iter().map(open).collect()

@@ -14,11 +14,12 @@ use std::{
 /// |---|---|
 /// | `env NAME`, `env` | a variable, or the names of all |
 /// | `read PATH`, `list PATH` | a file, or the names in a directory |
-/// | `write PATH`, `mkdir PATH`, `remove PATH` | changes |
+/// | `write PATH`, `append PATH`, `mkdir PATH`, `remove PATH` | changes |
 /// | `link FROM TO`, `rename FROM TO` | a second name, another name |
 /// | `fill PATH MIB` | a file that becomes so long |
 /// | `open PATH COUNT` | a file, opened so often |
 /// | `tcp ADDRESS`, `udp ADDRESS`, `listen ADDRESS` | connections: what the other side says after `hello` |
+/// | `flood ADDRESS` | a connection into which it writes until nothing more is taken |
 /// | `sleep MS` | time that passes |
 pub(crate) fn outcome(words: &str) -> String {
     let mut parts = words.split(' ');
@@ -29,6 +30,7 @@ pub(crate) fn outcome(words: &str) -> String {
         "read" => fs::read_to_string(first),
         "list" => list(first),
         "write" => fs::write(first, "written").map(|()| String::new()),
+        "append" => append(first),
         "mkdir" => fs::create_dir(first).map(|()| String::new()),
         "remove" => fs::remove_file(first).map(|()| String::new()),
         "link" => fs::hard_link(first, second).map(|()| String::new()),
@@ -36,6 +38,7 @@ pub(crate) fn outcome(words: &str) -> String {
         "fill" => fill(first, second.parse().unwrap_or_default()),
         "open" => open(first, second.parse().unwrap_or_default()),
         "tcp" => greet(first),
+        "flood" => flood(first),
         "udp" => UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"hello", first)).map(|_| String::new()),
         "listen" => TcpListener::bind(first).map(|_| String::new()),
         "sleep" => {
@@ -59,6 +62,11 @@ fn variables(name: &str) -> String {
     names.join(" ")
 }
 
+fn append(path: &str) -> io::Result<String> {
+    fs::File::options().append(true).open(path)?.write_all(b" more")?;
+    Ok(String::new())
+}
+
 fn list(path: &str) -> io::Result<String> {
     let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = names.collect::<io::Result<Vec<String>>>()?;
@@ -76,6 +84,13 @@ fn fill(path: &str, mebibytes: usize) -> io::Result<String> {
 fn open(path: &str, count: usize) -> io::Result<String> {
     let files: Vec<fs::File> = (0..count).map(|_| fs::File::open(path)).collect::<io::Result<_>>()?;
     Ok(files.len().to_string())
+}
+
+fn flood(address: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    loop {
+        stream.write_all(&[0; 4096])?;
+    }
 }
 
 fn greet(address: &str) -> io::Result<String> {

@@ -48,7 +48,7 @@ fn directories(tried: &mut Tried) {
     tried.call("openat2", libc::SYS_openat2, &[READ, address(c"file"), how.as_ptr() as usize, 24]);
     tried.call("mkdir", libc::SYS_mkdirat, &[READ, address(c"made"), 0o777]);
     tried.call("unlink", libc::SYS_unlinkat, &[READ, address(c"file"), 0]);
-    tried.call("rename", libc::SYS_renameat2, &[READ, address(c"file"), WRITE, address(c"moved"), 0]);
+    tried.call("rename", libc::SYS_renameat, &[READ, address(c"file"), WRITE, address(c"moved")]);
     tried.call("hard-link", libc::SYS_linkat, &[READ, address(c"file"), WRITE, address(c"second"), 0]);
     tried.call("may:symlink", libc::SYS_symlinkat, &[address(c"/etc/passwd"), WRITE, address(c"out")]);
     tried.call("own-link", libc::SYS_openat, &[WRITE, address(c"out"), read]);
