@@ -201,7 +201,7 @@ impl Lock {
 
     /// What is needed or granted here and was not approved in `before`, a line each; that a plugin has changed and needs nothing more is
     /// none.
-    pub fn new(&self, before: &Lock) -> Vec<String> {
+    pub fn additions(&self, before: &Lock) -> Vec<String> {
         let nothing = Entry::default();
         let lines = self.plugins.iter().map(|entry| {
             let other = before.plugins.iter().find(|other| other.name == entry.name);
@@ -324,7 +324,7 @@ mod tests {
         let check = |now: Vec<Entry>, expect: &[&str], needs: &[&str]| {
             let now = lock(now);
             assert_eq!(now.beyond(&before), expect);
-            assert_eq!(now.new(&before), needs);
+            assert_eq!(now.additions(&before), needs);
         };
         check(before.plugins.clone(), &[], &[]);
         check(vec![entry("a", "sha256:1", &["begin"], &[])], &[], &[]);
@@ -371,7 +371,7 @@ mod tests {
         let more = ["    it is granted the attach points k:*", "    it may read and change what is in the directory / (as /out)"];
         let head = "  plugin \"a\" is granted more than was approved";
         assert_eq!(wide.beyond(&before), [&[head][..], &more].concat());
-        assert_eq!(wide.new(&before), [&["  plugin \"a\""][..], &more].concat());
+        assert_eq!(wide.additions(&before), [&["  plugin \"a\""][..], &more].concat());
 
         let mut plugin = manifest::Manifest::single(Path::new("a.wasm"), "{}".into(), grants(narrow)).plugins.remove(0);
         // Where the manifest is does not matter.

@@ -274,7 +274,7 @@ fn waiting_has_an_end() {
     for tries in [format!("tcp {address}"), format!("flood {address}"), "sleep 60000".to_owned()] {
         let doors = network(&address.to_string()).open().unwrap();
         let start = Instant::now();
-        let (lines, ended) = attempt(doors, Duration::from_millis(300), &[tries.clone()]);
+        let (lines, ended) = attempt(doors, Duration::from_millis(300), std::slice::from_ref(&tries));
         assert_eq!(ended.unwrap_err().to_string(), "plugin \"faulty\": `configure` took longer than 300ms", "{tries}");
         assert!(lines.is_empty() && start.elapsed() > Duration::from_millis(300), "{lines:?}");
     }

@@ -35,7 +35,7 @@ pub fn lock(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut built = bundle::compile(declared, &kernel, bundle::bits(manifest.start.gate), Scope::System, Limits::default())?;
     bundle::with_grants(&mut built, &manifest.plugins);
     let now = Lock::of(&built);
-    let new = now.new(before.as_ref().unwrap_or(&Lock::nothing()));
+    let new = now.additions(before.as_ref().unwrap_or(&Lock::nothing()));
     let mut out = io::stdout();
     let mut say = |text: &str| out.write_all(text.as_bytes()).context("can't print");
     if before.is_some() && !new.is_empty() && !arguments.approve {

@@ -77,13 +77,12 @@ impl Doors {
 }
 
 fn open(directory: &Directory) -> Result<OpenDirectory, DoorError> {
-    // PROC_SUPER_MAGIC, include/uapi/linux/magic.h. The links in there lead to wherever processes are.
-    const PROC: i64 = 0x9fa0;
     let Directory { path, name, write, .. } = directory;
     let failed = |error: Errno| DoorError::Directory { path: path.clone(), error: error.into() };
     let plain = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let kind = rustix::fs::fstatfs(&plain).map_err(failed)?;
-    if i64::try_from(kind.f_type) == Ok(PROC) {
+    // PROC_SUPER_MAGIC, include/uapi/linux/magic.h. The links in there lead to wherever processes are.
+    if kind.f_type == 0x9fa0 {
         return Err(DoorError::Processes(path.clone()));
     }
     let own = mounts::of_its_own(&plain, *write);

@@ -127,8 +127,8 @@ mod tests {
         let directory = |at: usize| OpenDirectory {
             fd: fd.clone(),
             name: format!("/{}{at}", "d".repeat(4000)),
-            write: at % 2 == 0,
-            own_mount: at % 3 == 0,
+            write: at.is_multiple_of(2),
+            own_mount: at.is_multiple_of(3),
         };
         let sent = Opened {
             environment: vec![("A".into(), "x".repeat(60_000))],

@@ -33,13 +33,17 @@ pub fn widened(before: &Grants, now: &Grants) -> Vec<String> {
 
 /// A limit that is gone, or is another.
 fn scope(before: &scope::Granted, now: &scope::Granted) -> Vec<String> {
-    let pid = |scope: &scope::Granted| scope.pid.map(|pid| format!("process {pid}"));
-    let uid = |scope: &scope::Granted| scope.uid.as_deref().map(|uid| format!("user {}", clean::line(uid)));
-    let cgroup = |scope: &scope::Granted| scope.cgroup.as_deref().map(|cgroup| format!("cgroup {}", clean::line(cgroup)));
-    let limits: [&dyn Fn(&scope::Granted) -> Option<String>; 3] = [&pid, &uid, &cgroup];
-    let changed = limits.iter().filter_map(|limit| {
-        let old = limit(before)?;
-        match limit(now) {
+    let limits = |scope: &scope::Granted| {
+        let scope::Granted { pid, uid, cgroup } = scope;
+        [
+            pid.map(|pid| format!("process {pid}")),
+            uid.as_deref().map(|uid| format!("user {}", clean::line(uid))),
+            cgroup.as_deref().map(|cgroup| format!("cgroup {}", clean::line(cgroup))),
+        ]
+    };
+    let changed = limits(before).into_iter().zip(limits(now)).filter_map(|(old, new)| {
+        let old = old?;
+        match new {
             Some(new) if new == old => None,
             Some(new) => Some(format!("sees {new}, and was limited to {old}")),
             None => Some(format!("is no longer limited to {old}")),
