@@ -129,7 +129,7 @@ impl Plugin for Faulty {
     type Config = Config;
 
     fn configure(config: Config, program: &mut Program) -> Result<Self> {
-        config.tries.iter().for_each(|words| print(&tries::outcome(words)));
+        config.tries.iter().for_each(|words| print(tries::outcome(words)));
         config.pass(At::Configure)?;
         program.probe(Probe::new("calls").attach("tracepoint:syscalls:sys_enter_getppid").body("emit calls { pid };"));
         program.timer(Duration::from_millis(5));
