@@ -1,7 +1,7 @@
 //! A cgroup for each caged process: what of its memory no limit of a process counts, counts here.
 //!
-//! `RLIMIT_DATA` knows nothing of memory that is shared, nor of what the kernel keeps for a process, its page tables above all. The
-//! memory controller of cgroups counts both. The host makes the cgroup, puts the process in before it sends it anything, and removes it
+//! `RLIMIT_DATA` knows nothing of what the kernel keeps for a process, its page tables above all. The memory controller of cgroups counts
+//! it. The host makes the cgroup, puts the process in before it sends it anything, and removes it
 //! when the process has ended. What a host left that was killed the next one removes.
 //!
 //! Where a cgroup can be made differs. In version 1 each controller has a tree of its own, and a cgroup may have processes and

@@ -51,8 +51,7 @@ const COMMON: &[libc::c_long] = &[
     // Locks.
     libc::SYS_futex,
     libc::SYS_sched_yield,
-    // Memory: malloc, thread stacks, the component's memory, its code.
-    libc::SYS_mmap,
+    // Memory: malloc, thread stacks, the component's memory, its code; mmap(2) is [`MAP`].
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_mprotect,
@@ -76,6 +75,15 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_gettid,
     libc::SYS_getpid,
 ];
+
+/// mmap(2) of memory that is private, which RLIMIT_DATA counts, or of a descriptor.
+const MAP: (libc::c_long, Rule) = (
+    libc::SYS_mmap,
+    Rule::Any(&[
+        &[Test { argument: 3, mask: libc::MAP_TYPE.cast_unsigned(), is: libc::MAP_PRIVATE.cast_unsigned() }],
+        &[Test { argument: 3, mask: libc::MAP_ANONYMOUS.cast_unsigned(), is: 0 }],
+    ]),
+);
 
 /// tgkill(2) of one's own threads: abort(3).
 fn signal_itself() -> (libc::c_long, Rule) {
@@ -102,6 +110,7 @@ pub(super) fn worker_calls(doors: &Opened) -> Calls {
     ]);
     calls.push((libc::SYS_sendto, if doors.network.is_empty() { Rule::Allow } else { SEND }));
     calls.extend(allow(COMMON));
+    calls.push(MAP);
     calls.extend(allow(&[
         // What a thread begins with.
         libc::SYS_set_robust_list,
@@ -253,7 +262,7 @@ pub(super) fn symbolizer_calls() -> Calls {
         libc::SYS_alarm,
     ]);
     calls.extend(allow(COMMON));
-    calls.push(signal_itself());
+    calls.extend([MAP, signal_itself()]);
     calls
 }
 

@@ -198,6 +198,8 @@ fn columns(tried: &mut Tried) {
     };
     let both = libc::PROT_READ | libc::PROT_WRITE;
     tried.result("mmap:write", map(both, libc::MAP_SHARED) as c_long);
+    // Memory of its own that no limit of a process counts.
+    tried.result("mmap:anonymous", map(both, libc::MAP_SHARED | libc::MAP_ANONYMOUS) as c_long);
     let read = map(libc::PROT_READ, libc::MAP_SHARED);
     assert!(read as c_long > 0, "it can be read");
     // SAFETY: nothing refers to the mapping.
