@@ -38,6 +38,8 @@ impl Machine {
         for (kind, at) in MOUNTS {
             mount(kind, at).map_err(|e| io::Error::new(e.kind(), format!("can't mount {kind} at {at}: {e}")))?;
         }
+        // Else no cgroup below has them.
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids")?;
         for at in SHARED {
             fs::create_dir_all(at)?;
             fs::set_permissions(at, fs::Permissions::from_mode(0o1777))?;

@@ -25,7 +25,7 @@ use std::{
 };
 
 use portcullis::{
-    cage::{Layer, Sandbox, User},
+    cage::{self, Layer, Sandbox, User},
     columns,
     contract::{Column, Elements, Interval, Level, Limits, Opening, Table, TableRows, Values},
     doors::{Directory, Doors, OpenDirectory, Opened},
@@ -188,6 +188,12 @@ fn directories() {
     };
     let by_landlock = Opened { directories: vec![plain(0), plain(1)], ..Opened::default() };
     let own_mount = opened.directories[0].own_mount;
+    if cage::landlock_version().is_none() {
+        // Kernels before 5.12 have neither.
+        let error = hostile_with("directories", Arc::default(), by_landlock).loaded().unwrap_err().cause.to_string();
+        assert!(error.contains("Landlock (Linux 5.13), without which no directory can be granted"), "{error}");
+        return;
+    }
     assert_eq!(own_mount, rustix::process::geteuid().is_root());
     for (doors, own_mount) in [(opened, own_mount), (by_landlock, false)] {
         let tried = tried_with("directories", doors);

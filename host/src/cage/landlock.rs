@@ -102,7 +102,8 @@ pub(super) fn restrict(doors: &Opened, missing: &mut Vec<Missing>) -> Result<(),
         Err(error) => {
             // A directory that is no mount of its own has all of the file system above it.
             if doors.directories.iter().any(|directory| !directory.own_mount) {
-                let name = "Landlock, without which and without CAP_SYS_ADMIN no directory can be granted";
+                let name = "Landlock (Linux 5.13), without which no directory can be granted where it can't be a mount of its own \
+                            (Linux 5.12, CAP_SYS_ADMIN)";
                 return step(name, Err(error));
             }
             missing.push(Missing::new(Layer::Landlock, &error));

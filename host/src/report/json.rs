@@ -81,6 +81,7 @@ fn plugin(plugin: &Plugin) -> Value {
         "dropped": {"rows": plugin.dropped.rows, "lines": plugin.dropped.lines, "messages": plugin.dropped.messages},
         "limits": {"rate": plugin.rate.map(|rate| rate.a_second), "burst": plugin.rate.map(|rate| rate.burst)},
         "worker": process(&plugin.worker),
+        "doors": plugin.doors,
         "kernel_misses": plugin.kernel_misses,
         "probes": plugin.probes.iter().map(probe).collect::<Vec<_>>(),
         "streams": plugin.streams.iter().map(|stream| json!({

@@ -137,6 +137,8 @@ pub struct Plugin {
     pub rate: Option<Rate>,
     /// How its worker was locked in, and what memory it took.
     pub worker: Account,
+    /// What of that was open by a grant, each in words without a subject.
+    pub doors: Vec<String>,
     /// Its probes, in the order in which it declared them.
     pub probes: Vec<Probe>,
     /// Its streams, by number.

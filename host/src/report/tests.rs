@@ -66,6 +66,7 @@ fn report() -> Report {
                         cage::Missing::new(Layer::Landlock, &"no"),
                     ],
                 },
+                doors: vec!["can write below /out".into()],
                 drained: Some(4_009_000_000),
                 delivered: 1_000,
                 undelivered: 60,
@@ -205,6 +206,7 @@ fn json() {
                     "missing": [{"layer": "memory cgroup", "reason": "none is\u{1b} there"}, {"layer": "Landlock", "reason": "no"}],
                     "resident": 12 << 20, "peak": 27 << 20,
                 },
+                "doors": ["can write below /out"],
                 "kernel_misses": 9,
                 "probes": [
                     {
@@ -231,7 +233,7 @@ fn json() {
             },
             {
                 "name": "other", "state": "failed: it trapped:\nunreachable \u{1b}[2J", "windows": [], "attach": null, "left": null, "took_over": null, "drained": null, "emitted": 0, "delivered": 0, "undelivered": 0,
-                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "limits": {"rate": null, "burst": null}, "worker": {"uid": null, "missing": [], "resident": null, "peak": null}, "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
+                "dropped": {"rows": 0, "lines": 0, "messages": 0}, "limits": {"rate": null, "burst": null}, "worker": {"uid": null, "missing": [], "resident": null, "peak": null}, "doors": [], "kernel_misses": 0, "probes": [], "streams": [], "missing": [], "in_flight_spans": [], "metrics": {},
             },
         ],
         "violations": [],
@@ -259,6 +261,7 @@ The command cat exited with 0.
 plugin opens: ok
   its worker: 12MiB resident, 27MiB at the most, as user 1879048192
   the cage of its worker lacks: memory cgroup (none is\\x1b there), Landlock (no)
+  it can write below /out
   not on this kernel: probe gone: there is no tracepoint `gone:gone`
   probe  by      before   hits  unpaired  filtered  completed  in flight
   slow   tp_btf       7    110         3        40         67          4

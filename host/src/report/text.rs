@@ -232,6 +232,9 @@ fn plugin_text(text: &mut String, plugin: &Plugin, own_pauses: bool) -> std::fmt
         writeln!(text, "  paused {}, for {} in all", times(pauses.len() as u64), nanoseconds(long))?;
     }
     process_text(text, "  ", "its worker", &plugin.worker)?;
+    for door in &plugin.doors {
+        writeln!(text, "  it {}", clean::line(door))?;
+    }
     for missing in &plugin.missing {
         let reason = missing.reason.lines().next().unwrap_or_default();
         writeln!(text, "  not on this kernel: probe {}: {}", missing.probe, clean::line(reason))?;

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use super::plugins::{Plugin, Plugins};
 use crate::{
     cage::Account,
+    grants,
     output::Printer,
     report::{self, Attach, Clocks, Command, Gate, InFlight, Missing, Probe, Report, Stream},
     session::{self, Closed},
@@ -72,6 +73,7 @@ pub(super) fn plugin(account: &session::Account, plugin: &Plugin, printer: &Prin
         dropped: plugin.dropped,
         rate: plugin.spec.limits.rate,
         worker: plugin.worker.clone(),
+        doors: grants::doors_in_words(&plugin.spec.grants.doors()).into_iter().map(|sentence| sentence.text).collect(),
         probes: probes.collect(),
         streams: streams.map(|(s, counts)| Stream { name: s.name.clone(), counts: *counts }).collect(),
         kernel_misses: account.misses,

@@ -30,9 +30,11 @@ use column::Column;
 /// Checks a kernel, and is the first process of the machines.
 const CHECK: &str = "kernel-check";
 /// The programs that the machines have.
-const PROGRAMS: [&str; 3] = [CHECK, "portcullis", "workload"];
+const PROGRAMS: [&str; 4] = [CHECK, "portcullis", "workload", "hostile"];
+/// What tests run beside these.
+const SHELL: &str = "/bin/sh";
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 7] = ["language", "kinds", "tools", "oracle", "whole", "guarantees", "aliases"];
+const TESTS: [&str; 9] = ["language", "kinds", "tools", "oracle", "whole", "guarantees", "aliases", "rate", "takeover"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
@@ -179,7 +181,8 @@ fn release(place: &Place, program: &str) -> PathBuf {
 fn make_image(place: &Place, tests: &[PathBuf]) -> Result<PathBuf> {
     let mut image = image::Image::default();
     image.link(Path::new("/init"), &release(place, CHECK))?;
-    for program in PROGRAMS.iter().map(|program| release(place, program)).chain(tests.iter().cloned()) {
+    let programs = PROGRAMS.iter().map(|program| release(place, program)).chain([SHELL.into()]);
+    for program in programs.chain(tests.iter().cloned()) {
         image.program(&program)?;
     }
     DATA.iter().try_for_each(|data| image.copy(&place.root.join(data)))?;
