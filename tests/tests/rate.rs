@@ -28,7 +28,9 @@ fn open(traced: &Traced) -> u64 {
 /// That each of so many hits went into the body or was shed, the burst among the former, and no more than may be.
 fn check(traced: &Traced, probe: &ProbeCounts, hits: u64, rate: Rate) {
     assert_eq!(traced.report.check(), []);
-    assert_eq!(probe.completed + probe.shed, hits, "{probe:?}");
+    // A kernel that can be preempted in a program skips hits of others meanwhile.
+    let missed: u64 = traced.closed.misses().unwrap().iter().map(|misses| misses.count).sum();
+    assert!((hits.saturating_sub(missed)..=hits).contains(&(probe.completed + probe.shed)), "{missed} missed: {probe:?}");
     let (least, most) = (hits.min(rate.burst.into()), model::most(rate, open(traced)));
     assert!((least..=most).contains(&probe.completed), "{least} to {most}: {probe:?}");
 }
@@ -62,7 +64,6 @@ fn on_all_cpus() {
     let traced = kernel::trace(&specs, &limited(rate), Workloads { before: &[], open: &[reads] });
     let counts = &traced.probes[0];
     check(&traced, counts, HITS, rate);
-    assert_eq!(counts.hits, counts.filtered + HITS);
     let times = times(&traced);
     assert_eq!(times.len() as u64, counts.completed);
     let long = times[times.len() - 1] - times[0];
@@ -180,9 +181,13 @@ fn of_a_plugin() {
     let outcome = Bundle::new(&manifest(&plugins)).run(&["--", workload().to_str().unwrap(), "reads", "10000", "4"]);
     let report = outcome.good();
     let count = |plugin: &str, key: &str| outcome.probe(plugin, "reads")[key].as_u64().unwrap();
-    assert_eq!((count("free", "completed"), count("free", "shed")), (HITS, 0));
-    assert_eq!(count("limited", "completed") + count("limited", "shed"), HITS);
-    assert_eq!(count("limited", "hits"), count("free", "hits"));
+    let all = |plugin: &str| {
+        let missed = outcome.plugin(plugin)["kernel_misses"].as_u64().unwrap();
+        assert!((HITS.saturating_sub(missed)..=HITS).contains(&(count(plugin, "completed") + count(plugin, "shed"))), "{plugin}");
+    };
+    all("free");
+    all("limited");
+    assert_eq!(count("free", "shed"), 0);
     let time = |key: &str, end: usize| report["gate"][key][end].as_u64().unwrap();
     let most = model::most(Rate { a_second: 100, burst: 50 }, time("close", 1) - time("open", 0));
     assert!((50..=most).contains(&count("limited", "completed")), "50 to {most}: {}", outcome.probe("limited", "reads"));

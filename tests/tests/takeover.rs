@@ -239,7 +239,7 @@ fn peers() {
     let tried = tried_with(&format!("peers:{}", u32::from(port(&granted)) << 16 | u32::from(port(&other))), doors);
     assert!(tried.len() >= 24, "{tried:?}");
     // TCP is known from version 4 on.
-    let held = portcullis::cage::landlock_version().is_some_and(|version| version >= 4);
+    let held = cage::landlock_version().is_some_and(|version| version >= 4);
     for (name, error) in tried {
         let expect = match name.as_str() {
             name if name.contains("may:") => 0,
