@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_command_dies_with_its_tracer() {
         let pid = thread::spawn(|| {
-            let stopped = sh("sleep 1000");
+            let stopped = sh("exec sleep 1000");
             let pid = stopped.pid();
             std::mem::forget(stopped);
             pid
@@ -449,7 +449,7 @@ mod tests {
     /// A command can be asked to end and be killed, and dropping its handle leaves it alone.
     #[test]
     fn a_running_command_ends_by_signal() {
-        let mut running = sh("sleep 1000").release().unwrap();
+        let mut running = sh("exec sleep 1000").release().unwrap();
         assert_eq!(running.try_wait().unwrap(), None);
         running.terminate().unwrap();
         assert_eq!(running.wait().unwrap().to_string(), "was killed by signal 15 (SIGTERM)");
