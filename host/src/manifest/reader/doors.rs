@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Reader, Section, did_you_mean};
+use super::{
+    Reader,
+    values::{Section, did_you_mean},
+};
 use crate::doors::{Directory, Door, Doors, MAX_DIRECTORIES, MAX_PEERS};
 
 /// The longest name that a plugin can know a directory by.
