@@ -7,58 +7,41 @@
 //! Every record that was read is counted once more: as delivered when the call that handled it has returned well, or as undelivered
 //! where it was given up. Neither number is computed from the other.
 
+mod calls;
+mod handle;
+mod intake;
+mod live;
 mod notices;
+mod stacks;
 mod timer;
 
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, mpsc},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use calls::Handed;
+pub use handle::Pump;
+use intake::Intake;
+pub use intake::Source;
+use live::Live;
 pub use notices::{Drained, Event, Inbox, Notice, Notices, notices};
-use portcullis_ebpf::{PluginMap, Stream};
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll},
+    event::{PollFd, PollFlags, Timespec},
     io::Errno,
 };
+use stacks::StackWatch;
 use timer::Timer;
 
-use super::{
-    answer::Answers,
-    memory::Memory,
-    process::{Cause, Process, Worker, WorkerError},
-    protocol::{CallKind, Request, Returned, ToWorker},
-    talk::{Said, Talk},
-};
+use super::{answer::Answers, process::Cause, protocol::ToWorker};
 use crate::{
     cage::Usage,
     clock,
-    columns::{self, SLOTS, Transposer},
     contract::{Closing, Level, Opening},
 };
-
-/// How often a ring is looked at. Programs wake its reader only past a watermark, since waking costs the traced thread 16 µs.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// How often maps with stacks as keys are looked at, so that processes are noted while they live.
-const LOOK_AT_STACKS: Duration = Duration::from_millis(50);
-
-/// Records that are given up between two looks at commands.
-const GIVE_UP: usize = 65_536;
-
-/// Where events come from: a ring.
-pub trait Source: Send {
-    /// Calls `f` with each record there is, up to `max`, and frees them; returns how many there were. Fewer than `max` says that
-    /// nothing is left.
-    fn read(&mut self, max: usize, f: &mut dyn FnMut(&[u8])) -> usize;
-
-    /// A descriptor that becomes readable when the ring should be read before its time.
-    fn fd(&self) -> Option<BorrowedFd<'_>>;
-}
 
 /// What the session asks of a pump.
 #[derive(Debug)]
@@ -78,108 +61,6 @@ pub enum Command {
     Abort,
 }
 
-/// A running pump. Dropping it aborts it and waits for its end.
-#[derive(Debug)]
-pub struct Pump {
-    commands: mpsc::Sender<Command>,
-    wake: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-    pid: u32,
-}
-
-impl Pump {
-    /// Takes over a worker that has been prepared with the schema of `streams` and `maps`. `plugin` numbers its notices; `answers` is
-    /// what it may ask for.
-    pub fn start(
-        worker: Worker,
-        plugin: usize,
-        (streams, maps): (&[Stream], &[PluginMap]),
-        source: Box<dyn Source>,
-        answers: Answers,
-        notices: Notices,
-    ) -> Result<Pump, WorkerError> {
-        let (name, pid) = (worker.name().to_owned(), worker.pid());
-        let host = |error: io::Error| WorkerError { plugin: name.clone(), cause: Cause::Host(error) };
-        let transposer = Transposer::new(streams).map_err(|error| host(io::Error::other(error)))?;
-        let (talk, process, memory, schema, timers) = worker.into_parts()?;
-        if schema != columns::schema(streams, maps) {
-            return Err(host(io::Error::other("it was prepared with other streams or maps than those it would get")));
-        }
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let wake = Arc::new(wake.map_err(|error| host(error.into()))?);
-        let early = early(&*source).map_err(host)?;
-        let (commands, receiver) = mpsc::channel();
-        let now = Instant::now();
-        let mut state = State {
-            name: name.clone(),
-            plugin,
-            notices,
-            commands: receiver,
-            wake: wake.clone(),
-            early,
-            source,
-            live: Some(Live { talk, process, due: None, excused: Duration::ZERO }),
-            look_at_stacks: answers.maps.have_stacks().then(Instant::now),
-            answers,
-            refused_stacks: false,
-            memory,
-            transposer,
-            filling: None,
-            free: (0..SLOTS).collect(),
-            handed: VecDeque::new(),
-            timers: timers.into_iter().map(|period| Timer::new(Duration::from_nanos(period), now)).collect(),
-            phase: Phase::Waiting,
-            look: now,
-            empty: true,
-            malformed: 0,
-            read: 0,
-            delivered: 0,
-            undelivered: 0,
-            usage: Usage::default(),
-        };
-        let thread = std::thread::Builder::new().name(format!("pump {name}")).spawn(move || state.run()).map_err(host)?;
-        Ok(Pump { commands, wake, thread: Some(thread), pid })
-    }
-
-    /// Sends a command. One to a pump that has ended is not answered.
-    pub fn send(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
-            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// The worker's process id.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.send(Command::Abort);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// An epoll instance that turns readable once each time the source asks to be read. A ring's own descriptor stays readable while
-/// anything is in it, which would make every record a batch.
-fn early(source: &dyn Source) -> io::Result<Option<OwnedFd>> {
-    let Some(fd) = source.fd() else { return Ok(None) };
-    let early = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&early, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-    Ok(Some(early))
-}
-
-/// What has been handed over and not returned.
-#[derive(Clone, Copy, Debug)]
-enum Handed {
-    Batch { slot: usize, rows: u64 },
-    Tick { timer: usize },
-    Other,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The gate is closed.
@@ -195,48 +76,20 @@ enum Phase {
     Ended,
 }
 
-/// A worker that has not failed.
-#[derive(Debug)]
-struct Live {
-    talk: Talk,
-    process: Process,
-    /// When the call that runs has to return.
-    due: Option<Instant>,
-    /// How long that was put off since the call's requests were answered.
-    excused: Duration,
-}
-
+/// What the thread of a pump has.
 struct State {
     name: String,
     plugin: usize,
     notices: Notices,
     commands: mpsc::Receiver<Command>,
     wake: Arc<OwnedFd>,
-    early: Option<OwnedFd>,
-    source: Box<dyn Source>,
+    intake: Intake,
     live: Option<Live>,
     answers: Answers,
-    /// When maps with stacks as keys are looked at next, if there are any.
-    look_at_stacks: Option<Instant>,
-    /// It was told that there are too many distinct stacks.
-    refused_stacks: bool,
-    memory: Memory,
-    transposer: Transposer,
-    /// The slot that is being filled.
-    filling: Option<usize>,
-    free: Vec<usize>,
+    stacks: StackWatch,
     handed: VecDeque<Handed>,
     timers: Vec<Timer>,
     phase: Phase,
-    /// When to look at the ring.
-    look: Instant,
-    /// The last look left nothing in the ring.
-    empty: bool,
-    /// Malformed records that have been counted as undelivered.
-    malformed: u64,
-    read: u64,
-    delivered: u64,
-    undelivered: u64,
     /// The memory of its worker.
     usage: Usage,
 }
@@ -287,16 +140,18 @@ impl State {
     fn wait(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let mut until = now + Duration::from_secs(3600);
-        if self.reads() && (self.live.is_none() || self.filling.is_some() || !self.free.is_empty()) {
-            until = until.min(self.look);
+        // While no slot is free a look at the ring is of no use.
+        let looks = self.live.is_none() || self.intake.has_room();
+        if self.reads() && looks {
+            until = until.min(self.intake.look());
         }
         if self.phase == Phase::Running && self.live.is_some() {
             until = self.timers.iter().filter(|timer| !timer.queued).fold(until, |until, timer| until.min(timer.next));
         }
-        if let Some(look) = self.look_at_stacks.filter(|_| self.phase == Phase::Running) {
+        if let Some(look) = self.stacks.look.filter(|_| self.phase == Phase::Running) {
             until = until.min(look);
         }
-        if let Some(due) = self.live.as_ref().and_then(|live| live.due) {
+        if let Some(due) = self.live.as_ref().and_then(Live::due) {
             until = until.min(due);
         }
         if let Phase::Draining { deadline, given_up: false } = self.phase {
@@ -306,10 +161,8 @@ impl State {
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
 
         let mut fds = vec![PollFd::new(&*self.wake, PollFlags::IN)];
-        if let Some(early) = &self.early {
-            // While no slot is free an early look is of no use.
-            let useful = self.live.is_none() || self.filling.is_some() || !self.free.is_empty();
-            fds.push(PollFd::new(early, if useful { PollFlags::IN } else { PollFlags::empty() }));
+        if let Some(early) = self.intake.early() {
+            fds.push(PollFd::from_borrowed_fd(early, if looks { PollFlags::IN } else { PollFlags::empty() }));
         }
         let worker = fds.len();
         if let Some(live) = &self.live {
@@ -321,16 +174,14 @@ impl State {
             Err(error) => return Err(error.into()),
         }
         let commanded = !fds[0].revents().is_empty();
-        let asked = self.early.is_some() && !fds[1].revents().is_empty();
+        let asked = self.intake.early().is_some() && !fds[1].revents().is_empty();
         let heard = fds.get(worker).map_or(PollFlags::empty(), PollFd::revents);
         drop(fds);
         if commanded {
             let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         }
-        if asked && let Some(early) = &self.early {
-            let mut events = Vec::<epoll::Event>::with_capacity(1);
-            let _ = epoll::wait(early, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default()));
-            self.look = now;
+        if asked {
+            self.intake.asked(now);
         }
         if let Some(live) = &mut self.live {
             if heard.contains(PollFlags::OUT) {
@@ -359,7 +210,7 @@ impl State {
             match command {
                 Command::Start(opening) => {
                     self.phase = Phase::Running;
-                    self.look = now;
+                    self.intake.look_at(now);
                     // Timers count from the opening, which was a moment ago, or longer where another version had to hand over.
                     let since = opening.gate.map_or(0, |gate| clock::now().saturating_sub(gate.latest));
                     for timer in &mut self.timers {
@@ -370,8 +221,7 @@ impl State {
                 Command::Drain { deadline } => {
                     self.look_at_memory();
                     self.phase = Phase::Draining { deadline, given_up: false };
-                    self.look = now;
-                    self.empty = false;
+                    self.intake.look_again(now);
                 }
                 Command::Finish(closing) => self.last_call(&ToWorker::Finish(closing)),
                 Command::HandOver => self.last_call(&ToWorker::HandOver),
@@ -383,234 +233,43 @@ impl State {
         }
     }
 
-    fn last_call(&mut self, call: &ToWorker) {
-        if self.live.is_some() {
-            self.call(call, Handed::Other);
-        } else {
-            self.phase = Phase::Ended;
-        }
-    }
-
-    /// Makes a call, if there is a worker.
-    fn call(&mut self, call: &ToWorker, handed: Handed) {
-        let Some(live) = &mut self.live else { return };
-        if live.due.is_none() {
-            live.due = Some(Instant::now() + live.talk.limit());
-        }
-        self.handed.push_back(handed);
-        if let Err(cause) = live.talk.send(call) {
-            self.fail(cause);
-        }
-    }
-
-    /// Goes through what the worker said.
-    fn listen(&mut self) {
-        while let Some(live) = &mut self.live {
-            let outcome = live.talk.hear();
-            if let Some(due) = &mut live.due {
-                *due += std::mem::take(&mut live.talk.waited);
-            }
-            let (stop, output_error) = (live.talk.stop.take(), live.talk.output_error.take());
-            if let Some(reason) = stop {
-                self.tell(Event::StopRequested { reason });
-            }
-            if let Some(error) = output_error {
-                self.tell(Event::OutputFailed(error));
-            }
-            match outcome {
-                Ok(Some(Said::Returned(returned))) => self.returned(returned),
-                Ok(Some(Said::Asked(request))) => {
-                    self.answer(request);
-                    // Whatever else there is to do comes before the next request.
-                    return;
-                }
-                Ok(None) => return,
-                Err(cause) => self.fail(cause),
-            }
-        }
-    }
-
-    /// Answers a request. The time that takes is none of the call's, within reason.
-    fn answer(&mut self, request: Request) {
-        let start = Instant::now();
-        let response = self.answers.answer(request);
-        let Some(live) = &mut self.live else { return };
-        let sent = live.talk.send(&ToWorker::Answer(response));
-        // A plugin that asks for ever is stopped.
-        let most = Duration::from_nanos(live.talk.limits().host_calls);
-        let took = start.elapsed().min(most.saturating_sub(live.excused));
-        live.excused += took;
-        if let Some(due) = &mut live.due {
-            *due += took;
-        }
-        if let Err(cause) = sent {
-            self.fail(cause);
-        }
-    }
-
-    /// Notes the processes whose stacks are keys of maps, which are read later, perhaps when they are gone.
     fn note_processes(&mut self) {
-        let now = Instant::now();
-        let due = self.look_at_stacks.is_some_and(|look| look <= now);
-        if due && self.phase == Phase::Running {
-            self.answers.maps.note_processes(&mut self.answers.names);
-            self.look_at_stacks = Some(now + LOOK_AT_STACKS);
-        }
-    }
-
-    /// The call that ran is over.
-    fn returned(&mut self, returned: Returned) {
-        let Some(live) = &mut self.live else { return };
-        let limit = live.talk.limit();
-        live.due = live.talk.conversation.running().map(|_| Instant::now() + limit);
-        live.excused = Duration::ZERO;
-        let handed = self.handed.pop_front().unwrap_or(Handed::Other);
-        let call = returned.call();
-        let error = match &returned {
-            Returned::Started(Err(message))
-            | Returned::Handled(Err(message))
-            | Returned::Ticked(Err(message))
-            | Returned::Finished(Err(message)) => Some(message.clone()),
-            _ => None,
-        };
-        match handed {
-            Handed::Batch { slot, rows } => {
-                if returned == Returned::Handled(Ok(())) {
-                    self.delivered += rows;
-                } else {
-                    self.undelivered += rows;
-                }
-                self.free.push(slot);
-                if !self.empty {
-                    self.look = Instant::now();
-                }
-            }
-            Handed::Tick { timer } => {
-                if let Some(timer) = self.timers.get_mut(timer) {
-                    timer.queued = false;
-                }
-            }
-            Handed::Other => {}
-        }
-        if let Some(message) = error {
-            self.fail(Cause::Returned { call, message });
-            return;
-        }
-        match returned {
-            Returned::Started(_) => {
-                self.look_at_memory();
-                self.tell(Event::Started);
-            }
-            Returned::Finished(_) => self.phase = Phase::Ended,
-            Returned::HandedOver(state) => {
-                self.tell(Event::HandedOver(state.map(|state| state.0)));
-                self.phase = Phase::Ended;
-            }
-            _ => {}
-        }
-    }
-
-    /// The plugin is at its end. What it had not handled is undelivered.
-    fn fail(&mut self, cause: Cause) {
-        self.look_at_memory();
-        let Some(mut live) = self.live.take() else { return };
-        let error = live.process.fail(&self.name, cause);
-        self.tell_dropped(&live);
-        drop(live);
-        let batches = self.handed.drain(..).map(|handed| if let Handed::Batch { rows, .. } = handed { rows } else { 0 });
-        self.undelivered += batches.sum::<u64>();
-        self.give_up_filling();
-        // What the kernel wrote so far is read at once, so that the ring does not fill up.
-        self.look = Instant::now();
-        self.tell(Event::Failed(error));
-        if matches!(self.phase, Phase::Drained) {
-            // It was at its last call.
-            self.phase = Phase::Ended;
-        }
-    }
-
-    fn give_up_filling(&mut self) {
-        if let Some(slot) = self.filling.take() {
-            self.undelivered += self.transposer.finish(slot as u32).total();
-            self.free.push(slot);
+        if self.phase == Phase::Running {
+            self.stacks.note_processes(&mut *self.answers.maps, &mut self.answers.names);
         }
     }
 
     /// Reads the ring, if it is time, and hands over what is due.
     fn move_events(&mut self) {
-        if self.reads() && Instant::now() >= self.look {
-            self.look = Instant::now() + LOOK;
+        if self.reads() && self.intake.begin_look() {
             let given_up = matches!(self.phase, Phase::Draining { given_up: true, .. });
-            if self.live.is_none() || given_up { self.give_up_ring() } else { self.fill_slots() }
+            if self.live.is_none() || given_up { self.intake.give_up_ring() } else { self.fill_slots() }
         }
         // A worker that has nothing to do gets what there is.
         let idle = !self.handed.iter().any(|handed| matches!(handed, Handed::Batch { .. }));
-        if idle && self.transposer.rows() > 0 {
+        if idle && self.intake.rows() > 0 {
             self.hand_over();
         }
     }
 
     fn fill_slots(&mut self) {
-        loop {
-            let Some(slot) = self.filling.or_else(|| self.free.pop()) else {
-                self.empty = false;
-                return;
-            };
-            self.filling = Some(slot);
-            let room = self.transposer.room();
-            if room > 0 {
-                let (memory, transposer, names) = (self.memory.slot(slot), &mut self.transposer, &mut self.answers.names);
-                let mut count = 0;
-                self.source.read(room, &mut |record| {
-                    count += 1;
-                    transposer.push(memory, record, names);
-                });
-                self.read += count as u64;
-                // Those that are no rows are never delivered.
-                self.undelivered += self.transposer.malformed() - self.malformed;
-                self.malformed = self.transposer.malformed();
-                self.empty = count < room;
-            }
-            if self.transposer.room() == 0 {
-                self.hand_over();
-            }
-            if self.empty || self.live.is_none() {
+        while self.intake.fill(&mut self.answers.names) {
+            self.hand_over();
+            if self.intake.is_empty() || self.live.is_none() {
                 return;
             }
         }
     }
 
     fn hand_over(&mut self) {
-        let Some(slot) = self.filling.take() else { return };
-        let batch = self.transposer.finish(slot as u32);
+        let Some((slot, batch)) = self.intake.take() else { return };
         let rows = batch.total();
-        self.warn_of_stacks();
+        if let Some(live) = &self.live
+            && let Some(warning) = self.stacks.warning(&self.answers.names)
+        {
+            live.talk.log(Level::Warn, &warning);
+        }
         self.call(&ToWorker::Batch(batch), Handed::Batch { slot, rows });
-    }
-
-    /// Says once that stacks are told apart no more.
-    fn warn_of_stacks(&mut self) {
-        let stacks = &self.answers.names.stacks;
-        if stacks.refused() > 0 && !std::mem::replace(&mut self.refused_stacks, true) {
-            let most = crate::names::MAX_STACKS;
-            let message =
-                format!("there are more than {most} distinct stacks, or very deep ones: further ones are all the same, number 0");
-            if let Some(live) = &self.live {
-                live.talk.log(Level::Warn, &message);
-            }
-        }
-    }
-
-    /// Reads the ring and counts what is in it.
-    fn give_up_ring(&mut self) {
-        let mut count = 0;
-        self.source.read(GIVE_UP, &mut |_| count += 1);
-        self.read += count as u64;
-        self.undelivered += count as u64;
-        self.empty = count < GIVE_UP;
-        if !self.empty {
-            self.look = Instant::now();
-        }
     }
 
     fn tick(&mut self) {
@@ -631,36 +290,34 @@ impl State {
             let limit = live.talk.limit();
             // A plugin that has been given up may end the call that runs, and a tick that waits, and no more.
             let over = matches!(self.phase, Phase::Draining { deadline, given_up: true } if deadline + 2 * limit <= now);
-            if over || live.due.is_some_and(|due| due <= now) {
-                let call = live.talk.conversation.running().unwrap_or(CallKind::Handle);
-                self.fail(Cause::Stalled { call, limit });
+            if over || live.due().is_some_and(|due| due <= now) {
+                let stalled = live.stalled();
+                self.fail(stalled);
             }
         }
         if let Phase::Draining { deadline, given_up: false } = self.phase
             && deadline <= now
         {
             self.phase = Phase::Draining { deadline, given_up: true };
-            self.look = now;
-            self.empty = false;
-            self.give_up_filling();
-            if let Some(live) = &mut self.live {
-                // The call that runs may end; it has the time of a call, and no more.
-                let limit = live.talk.limit();
-                live.due = live.due.map(|due| due.min(now + limit));
-                if let Err(cause) = live.talk.send(&ToWorker::Discard) {
-                    self.fail(cause);
-                }
+            self.intake.look_again(now);
+            self.intake.give_up_filling();
+            if let Some(live) = &mut self.live
+                && let Err(cause) = live.discard(now)
+            {
+                self.fail(cause);
             }
         }
     }
 
     fn check_drained(&mut self) {
         // A tick that was due before is over as well.
-        if matches!(self.phase, Phase::Draining { .. }) && self.empty && self.transposer.rows() == 0 && self.handed.is_empty() {
+        if matches!(self.phase, Phase::Draining { .. })
+            && self.intake.is_empty()
+            && self.intake.rows() == 0
+            && self.handed.is_empty()
+        {
             self.phase = Phase::Drained;
-            let at = clock::now();
-            let (read, delivered, undelivered) = (self.read, self.delivered, self.undelivered);
-            self.tell(Event::Drained(Drained { at, read, delivered, undelivered }));
+            self.tell(Event::Drained(self.intake.counts(clock::now())));
         }
     }
 }
