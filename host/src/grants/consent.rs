@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 
-use super::{Refused, sentences};
+use super::{Refused, words::sentences};
 
 /// Shows what a plugin needs and is not granted, each need with its [`super::Risk`], and waits for an answer. Whatever is not a yes is a
 /// no, also the end of the input. What is denied is not asked for: then the answer is no.
