@@ -211,3 +211,77 @@ fn early(source: &dyn Source) -> io::Result<Option<OwnedFd>> {
     epoll::add(&early, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
     Ok(Some(early))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use portcullis_ebpf::Stream;
+
+    use super::*;
+    use crate::columns::MAX_ROWS;
+
+    /// As many records of the first stream, the last of them of a stream that does not exist.
+    struct Records(usize);
+
+    impl Source for Records {
+        fn read(&mut self, max: usize, f: &mut dyn FnMut(&[u8])) -> usize {
+            let count = max.min(self.0);
+            for _ in 0..count {
+                self.0 -= 1;
+                let mut record = [0; 24];
+                record[8] = u8::from(self.0 == 0);
+                f(&record);
+            }
+            count
+        }
+
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    fn intake(records: usize) -> Intake {
+        let streams = [Stream { name: "s".into(), fields: Vec::new(), size: 24 }];
+        let (memory, transposer) = (Memory::new().unwrap(), Transposer::new(&streams).unwrap());
+        Intake::new(Box::new(Records(records)), memory, transposer, Instant::now()).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_counts(intake: &Intake, read: usize, delivered: usize, undelivered: usize) {
+        let (read, delivered, undelivered) = (read as u64, delivered as u64, undelivered as u64);
+        assert_eq!(intake.counts(7), Drained { at: 7, read, delivered, undelivered });
+    }
+
+    /// While no slot is free the ring is left alone, and a slot that comes back is filled with what is left; what is no row is
+    /// undelivered at once, all else when its slot has come back or is given up.
+    #[test]
+    fn slots() {
+        let (names, full) = (&mut Names::default(), SLOTS * MAX_ROWS);
+        let mut intake = intake(full + 10);
+        let handed: Vec<_> = std::iter::from_fn(|| intake.fill(names).then(|| intake.take().unwrap())).collect();
+        assert_eq!(handed.iter().map(|(_, batch)| batch.total() as usize).collect::<Vec<_>>(), [MAX_ROWS; SLOTS]);
+        assert!(!intake.has_room() && !intake.is_empty());
+        assert_counts(&intake, full, 0, 0);
+
+        intake.returned(handed[0].0, MAX_ROWS as u64, true);
+        intake.returned(handed[1].0, MAX_ROWS as u64, false);
+        intake.lost(2 * MAX_ROWS as u64);
+        assert!(intake.has_room() && !intake.fill(names) && intake.is_empty());
+        assert_eq!(intake.rows(), 9);
+        assert_counts(&intake, full + 10, MAX_ROWS, 3 * MAX_ROWS + 1);
+        intake.give_up_filling();
+        assert_eq!(intake.rows(), 0);
+        assert_counts(&intake, full + 10, MAX_ROWS, 3 * MAX_ROWS + 10);
+    }
+
+    /// A ring that is given up is read all the same, and its records are undelivered.
+    #[test]
+    fn given_up() {
+        let mut intake = intake(GIVE_UP + 1);
+        intake.give_up_ring();
+        assert!(!intake.is_empty());
+        intake.give_up_ring();
+        assert!(intake.is_empty());
+        assert_counts(&intake, GIVE_UP + 1, 0, GIVE_UP + 1);
+    }
+}
