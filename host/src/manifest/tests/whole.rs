@@ -88,7 +88,7 @@ fn a_whole_manifest() {
     );
 }
 
-/// What the reference shows is read: manifests, and parts of them below `[plugin.grants]`.
+/// What the reference shows is read: manifests, and parts of them below `[plugin.grants]` and `[plugin.limits]`.
 #[test]
 fn the_reference() {
     let text = include_str!("../../../../docs/bundle.md");
@@ -101,6 +101,9 @@ fn the_reference() {
             locks += 1;
         } else if block.starts_with("[plugin.grants") {
             reader::read_grants(block, path).unwrap();
+            parts += 1;
+        } else if block.starts_with("[plugin.limits]") {
+            parse(&format!("{HEAD}{block}")).unwrap();
             parts += 1;
         } else {
             Manifest::parse(block, path).unwrap();
