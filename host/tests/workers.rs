@@ -212,7 +212,7 @@ fn maps_are_read_and_written() {
     assert_eq!(
         *run.said.lines.lock().unwrap(),
         [
-            "maps are there from `start` on",
+            "maps and processes are there from `start` on",
             "the kernel says no",
             "there is no map 3; there are 3",
             "map \"counts\" holds what programs count; only a map of values can be written",
