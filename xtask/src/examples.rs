@@ -45,7 +45,7 @@ fn c(place: &Place) -> Result<()> {
     let component = workshop.join("opens-by-comm-c.wasm");
     let (bindgen, python) = (tools::wit_bindgen(place)?, tools::python(place)?);
     if !is_fresh(&component, &[&source, &contract, &bindgen]) {
-        execute(command(bindgen, &place.root).args(["c", "--out-dir"]).arg(&workshop).arg(contract))?;
+        execute(command(bindgen, &place.root).args(["c", "--world", "plugin", "--out-dir"]).arg(&workshop).arg(contract))?;
         for (from, to) in [(workshop.join("plugin.c"), "plugin.o"), (source.join("opens_by_comm.c"), "opens_by_comm.o")] {
             let mut compile = command(python.join("python"), &workshop);
             compile.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-O2", "-Wall", "-Wextra", "-I.", "-c"]).arg(from);
