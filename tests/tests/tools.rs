@@ -110,7 +110,8 @@ fn connections() {
     let (to, from, at) = (format!("to={here}"), format!("from={here}"), format!("at={here}"));
     check("tcpconnect", &["connects", "1000"], &[&[COMM, &to, &from]]);
     check("tcpaccept", &["connects", "1000"], &[&[COMM, &from, &at, "queued=0"]]);
-    check("tcpsynbl", &["connects", "1000"], &[]);
+    // The kernel may take what arrives on a thread of its own.
+    check_everywhere("tcpsynbl", &["connects", "1000"], &[]);
     check("tcplife", &["connects", "1000"], &[&[COMM, &to, &at]]);
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use portcullis::{
-    cage::{self, Held, Missing},
+    cage::{self, Held, Missing, Uncaged},
     worker::protocol::{self, FromWorker, ToWorker},
 };
 
@@ -62,7 +62,14 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, _, name, memory, user, doors @ ..] = arguments.as_slice() else { panic!("{arguments:?}") };
     let (attack, number) = name.split_once(':').unwrap_or((name, "0"));
-    let held = cage::worker(memory.parse().unwrap(), user.parse().unwrap(), !doors.is_empty()).expect("it is locked in");
+    let held = match cage::worker(memory.parse().unwrap(), user.parse().unwrap(), !doors.is_empty()) {
+        Ok(held) => held,
+        // As an honest worker.
+        Err(Uncaged { error, socket }) => {
+            let socket = socket.expect("it came that far").into();
+            socket::tell(Host { socket, missing: Vec::new() }, error.to_string())
+        }
+    };
     let Held { socket, memory: _columns, missing, doors: _open } = held;
     let host = Host { socket: socket.into(), missing };
     let number = number.parse().unwrap();
