@@ -16,7 +16,7 @@ use crate::{
 /// What a pump tells the session.
 #[derive(Debug)]
 pub struct Notice {
-    /// The number that [`Pump::start`] was given.
+    /// The number that [`Pump::start`](super::Pump::start) was given.
     pub plugin: usize,
     /// What happened.
     pub event: Event,
