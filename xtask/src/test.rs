@@ -21,6 +21,10 @@ pub(crate) fn run(place: &Place) -> Result<()> {
 
     tools::component(place, "rustfmt", "fmt")?;
     execute(cargo(&place.root).args(["fmt", "--all", "--check"]))?;
+    // Workspaces of their own.
+    for other in ["fuzz", "tests/smith"] {
+        execute(cargo(&place.root.join(other)).args(["fmt", "--check"]))?;
+    }
 
     tools::component(place, "clippy", "clippy")?;
     execute(plugins::native(place, "clippy")?.args(["--all-targets", "--", "-D", "warnings"]))?;
