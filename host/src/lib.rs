@@ -22,6 +22,7 @@ pub mod lock;
 pub mod manifest;
 pub mod names;
 pub mod output;
+mod proc_status;
 pub mod ready;
 pub mod report;
 pub mod run;

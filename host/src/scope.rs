@@ -12,6 +12,8 @@ use portcullis_ebpf::{
 };
 use serde::{Deserialize, Deserializer};
 
+use crate::proc_status;
+
 /// The number of the initial cgroup namespace in /proc: `PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
 /// How deep control groups are looked through.
@@ -138,8 +140,8 @@ pub fn process(id: u32) -> Result<Process, ScopeError> {
     };
     let at = |file: &str| format!("/proc/{id}/{file}");
     let status = fs::read_to_string(at("status")).map_err(gone(at("status")))?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
-    if field("Tgid:") != field("Pid:") {
+    let field = |name: &str| proc_status::number::<u32>(&status, name);
+    if field("Tgid") != field("Pid") {
         return Err(ScopeError::Thread(id));
     }
     let stat = fs::read_to_string(at("stat")).map_err(gone(at("stat")))?;

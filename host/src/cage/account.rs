@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::Missing;
+use crate::proc_status;
 
 /// How one process was caged, and what it took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +34,7 @@ impl Usage {
 
     /// Lines of proc_pid_status(5), which are of kB, that is of 1024 bytes.
     fn parse(status: &str) -> Usage {
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
-        };
+        let field = |name: &str| proc_status::number::<u64>(status, name).map(|kilobytes| kilobytes << 10);
         Usage { resident: field("VmRSS"), peak: field("VmHWM") }
     }
 }

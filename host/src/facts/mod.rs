@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use self::arguments::Arguments;
-use crate::{clock, columns::escape, contract::ProcessFacts, scope};
+use crate::{clock, columns::escape, contract::ProcessFacts, proc_status, scope};
 
 /// How much of a file is read: no file here is longer but a command line, and that is asked for apart.
 const MAX_FILE: u64 = 64 << 10;
@@ -62,10 +62,9 @@ impl Facts {
     fn of(&mut self, pid: u32) -> Option<ProcessFacts> {
         let directory = Directory::open(pid)?;
         let status = directory.text("status")?;
-        let field =
-            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok());
-        let (uid, gid, parent) = (field("Uid:")?, field("Gid:")?, field("PPid:")?);
-        if field("Tgid:")? != pid {
+        let field = |name: &str| proc_status::number::<u32>(&status, name);
+        let (uid, gid, parent) = (field("Uid")?, field("Gid")?, field("PPid")?);
+        if field("Tgid")? != pid {
             return None;
         }
         let ticks = scope::started_in(&directory.text("stat")?)?;
@@ -148,7 +147,7 @@ fn since_boot(ticks: u64) -> u64 {
     let boot = clock_gettime(ClockId::Boottime);
     let boot = boot.tv_sec.unsigned_abs() * 1_000_000_000 + boot.tv_nsec.unsigned_abs();
     let slept = boot.saturating_sub(clock::now());
-    (ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second())).saturating_sub(slept)
+    (ticks * Process::TICK).saturating_sub(slept)
 }
 
 #[cfg(test)]
