@@ -25,10 +25,10 @@ use guest::{Guest, RESULT};
 use portcullis::{
     cage::{Held, Sandbox},
     columns,
-    contract::{Level, Limits, Opening, Table, TableRows},
+    contract::{Limits, Opening},
     doors::Opened,
     worker::{
-        self, Answers, Command, Event, Output, Pump, Source, Worker,
+        self, Answers, Command, Event, Pump, Silent, Source, Worker,
         pump::{self, Inbox},
     },
 };
@@ -129,24 +129,6 @@ fn options(executable: &Path) -> worker::Options {
         sandbox: Sandbox::default(),
         doors: Opened::default(),
     }
-}
-
-/// Nobody listens.
-#[derive(Debug)]
-struct Silent;
-
-impl Output for Silent {
-    fn rows(&self, _: &str, _: &Table, _: &TableRows) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn line(&self, _: &str, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn log(&self, _: &str, _: Level, _: &str) {}
-
-    fn metric(&self, _: &str, _: &str, _: f64) {}
 }
 
 /// Records, all alike, as many as are left.

@@ -1,14 +1,14 @@
 //! What the host's own processes lock themselves in with ([`crate::cage`]).
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use super::Finding;
 use crate::{
     cage::{self, Layer, Sandbox},
-    contract::{Level, Limits, Table, TableRows},
+    contract::Limits,
     doors::Opened,
     symbols::{self, Symbols},
-    worker::{self, Output, Worker},
+    worker::{self, Silent, Worker},
 };
 
 const GROUP: &str = "cage";
@@ -49,24 +49,6 @@ fn holds(layer: Layer) -> String {
         (Layer::Landlock, Some(version)) => format!("{}; version {version}", layer.holds()),
         _ => layer.holds().into(),
     }
-}
-
-/// Nobody hears a worker without a plugin.
-#[derive(Debug)]
-struct Silent;
-
-impl Output for Silent {
-    fn rows(&self, _: &str, _: &Table, _: &TableRows) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn line(&self, _: &str, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn log(&self, _: &str, _: Level, _: &str) {}
-
-    fn metric(&self, _: &str, _: &str, _: f64) {}
 }
 
 /// The caged process, asked for a function of this program. Whether there is one does not matter.

@@ -54,3 +54,21 @@ pub trait Output: Send + Sync + Debug {
     /// A metric has this value now.
     fn metric(&self, plugin: &str, name: &str, value: f64);
 }
+
+/// Nobody listens: for workers of which nothing is to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Output for Silent {
+    fn rows(&self, _: &str, _: &Table, _: &TableRows) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn line(&self, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn log(&self, _: &str, _: Level, _: &str) {}
+
+    fn metric(&self, _: &str, _: &str, _: f64) {}
+}

@@ -253,6 +253,12 @@ pub enum Response {
 /// The package of `wit/`.
 pub const PACKAGE: &str = "portcullis:plugin";
 
+/// The interface of [`PACKAGE`] that an import names, and its version.
+pub fn of_contract(import: &str) -> Option<(&str, Option<&str>)> {
+    let name = import.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(name.split_once('@').map_or((name, None), |(interface, version)| (interface, Some(version))))
+}
+
 /// What a component asks of its host and offers it, by name, as its worker says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
@@ -265,16 +271,13 @@ pub struct Interface {
 impl Interface {
     /// That it imports this interface of the contract.
     pub fn imports(&self, interface: &str) -> Option<&str> {
-        let is = |name: &&String| {
-            name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')?.split('@').next()) == Some(interface)
-        };
+        let is = |name: &&String| of_contract(name).is_some_and(|(found, _)| found == interface);
         self.imports.iter().find(is).map(String::as_str)
     }
 
     /// The version of the contract that the component was made for; `None` if it imports nothing of it.
     pub fn version(&self) -> Option<&str> {
-        let of_package = |name: &'_ String| name.strip_prefix(PACKAGE).is_some_and(|rest| rest.starts_with('/'));
-        self.imports.iter().find(|name| of_package(name))?.split_once('@').map(|(_, version)| version)
+        self.imports.iter().find_map(|name| of_contract(name))?.1
     }
 }
 

@@ -33,7 +33,7 @@ use self::{
 use super::{
     check,
     memory::View,
-    protocol::{CallKind, Fault, FaultKind, Interface, MAX_FROM_WORKER, PACKAGE},
+    protocol::{CallKind, Fault, FaultKind, Interface, MAX_FROM_WORKER, PACKAGE, of_contract},
     serve::Speaker,
 };
 use crate::{
@@ -301,8 +301,8 @@ fn link(component: &Component, interface: &Interface, linker: &Linker<State>) ->
     let Interface { imports, exports } = interface;
     // A plugin of another version may have other exports; that it is of another version says more.
     let other = imports.iter().find_map(|import| {
-        let (interface, version) = import.strip_prefix(PACKAGE)?.split_once('@')?;
-        (interface.starts_with('/') && version.split('.').take(2).ne(VERSION.split('.').take(2))).then_some(version)
+        let version = of_contract(import)?.1?;
+        version.split('.').take(2).ne(VERSION.split('.').take(2)).then_some(version)
     });
     if let Some(version) = other {
         return Err(not_a_plugin(format!("it is made for {PACKAGE}@{version}, and this host offers {PACKAGE}@{VERSION}")));
