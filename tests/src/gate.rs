@@ -23,7 +23,7 @@ use portcullis_ebpf::{
     scope::{self, Children},
 };
 use rustix::{
-    process::{Pid, setpriority_process},
+    process::{Pid, Signal, kill_process, setpriority_process},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
@@ -41,6 +41,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn cpus() -> Vec<usize> {
     let set = sched_getaffinity(None).expect("a process knows its CPUs");
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
+fn wait_until(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// A workload that does not end, on each CPU.
@@ -82,6 +90,27 @@ impl Load {
     pub fn threads(&self) -> Vec<u32> {
         let tasks = self.pids().into_iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
         tasks.flatten().flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Stops it for as long as the closure takes. A thread stops on its way out of the kernel, so then none is in a program.
+    pub fn stopped<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        for tid in self.threads() {
+            wait_until(&format!("thread {tid} is stopped"), || {
+                // The state comes after the name, which may hold anything (proc_pid_stat(5)).
+                let stat = std::fs::read_to_string(format!("/proc/{tid}/stat"));
+                stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+            });
+        }
+        let done = meanwhile();
+        self.signal(Signal::CONT);
+        done
+    }
+
+    fn signal(&self, signal: Signal) {
+        for child in &self.children {
+            kill_process(Pid::from_child(child), signal).expect("the workload lives, and is the test's own");
+        }
     }
 }
 
@@ -134,12 +163,11 @@ impl Blocked {
     fn wait(&mut self, told: u64) {
         for (process, entered) in self.processes.iter().zip(&mut self.entered) {
             let path = format!("/proc/{}/syscall", process.pid());
-            let end = Instant::now() + PATIENCE;
             // read(2), whose number is 0, of descriptor 0.
-            while !std::fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&format!("{} 0x0 ", libc::SYS_read))) {
-                assert!(Instant::now() < end, "{path}: not in read(2) within {PATIENCE:?}");
-                thread::sleep(Duration::from_micros(100));
-            }
+            let call = format!("{} 0x0 ", libc::SYS_read);
+            wait_until(&format!("{path} is in read(2)"), || {
+                std::fs::read_to_string(&path).is_ok_and(|now| now.starts_with(&call))
+            });
             *entered = told..clock::now();
         }
     }

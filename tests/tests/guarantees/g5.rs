@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use portcullis::session::Open;
 use portcullis_ebpf::{Broken, Options};
 use portcullis_tests::{
-    gate::{Blocked, Experiment, Load, holds, seen},
+    gate::{Blocked, Experiment, Load, Traced, holds, seen},
     kernel, lock,
 };
 
@@ -14,7 +15,7 @@ use crate::spans::{THREADS, ways};
 /// else is wrong with the list. Also how long the list was.
 fn round(experiment: &Experiment<'_>, load: &Load, blocked: &mut Blocked) -> (Vec<String>, usize) {
     let traced = experiment.attach(&[blocked.pids(), load.pids()].concat()).open();
-    blocked.go_on();
+    enter(&traced, load, blocked);
     let traced = traced.close();
     let (opened, closed) = (traced.session.opened().unwrap(), traced.session.interval().unwrap());
     let listed = traced.session.in_flight(0).unwrap();
@@ -39,6 +40,22 @@ fn round(experiment: &Experiment<'_>, load: &Load, blocked: &mut Blocked) -> (Ve
     wrong.extend(traced.equations());
     traced.detach();
     (wrong, listed.len())
+}
+
+/// Has each thread enter a call anew. A kernel that is preempted in a program skips it for other threads meanwhile; where it has done
+/// that they enter once more, while nobody else is in a program.
+fn enter(traced: &Traced<'_, Open>, load: &Load, blocked: &mut Blocked) {
+    let mut before = traced.misses(0);
+    blocked.go_on();
+    for _ in 0..10 {
+        let now = traced.misses(0);
+        if now == before {
+            return;
+        }
+        before = now;
+        load.stopped(|| blocked.go_on());
+    }
+    panic!("the kernel skips programs though those who run them are stopped");
 }
 
 fn span(range: &Range<u64>) -> String {
