@@ -146,6 +146,8 @@ fn helper_name(id: i32) -> String {
         f::BPF_FUNC_get_current_uid_gid,
         f::BPF_FUNC_get_current_comm,
         f::BPF_FUNC_get_current_task,
+        f::BPF_FUNC_get_attach_cookie,
+        f::BPF_FUNC_tail_call,
         f::BPF_FUNC_probe_read_kernel,
         f::BPF_FUNC_probe_read_user,
         f::BPF_FUNC_probe_read_user_str,

@@ -268,6 +268,11 @@ impl Hook {
         matches!(self, Hook::KprobeMulti { ends: Ends::Both, .. } | Hook::UprobeMulti { ends: Ends::Both, .. })
     }
 
+    /// A place in a program or library, by whichever mechanism.
+    pub(crate) fn is_uprobe(&self) -> bool {
+        matches!(self, Hook::Uprobe { .. } | Hook::UprobeMulti { .. })
+    }
+
     /// Where it is, whichever end of the call it is at.
     pub(crate) fn place(&self) -> Hook {
         let mut place = self.clone();

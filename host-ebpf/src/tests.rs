@@ -328,6 +328,24 @@ fn one_load_of_the_gate() {
     assert!(with > 50 && without > 0, "{with} with a gate, {without} without");
 }
 
+/// The dispatchers of programs of uprobes have a tail call, which they never reach, and no other program has one.
+#[test]
+fn programs_of_uprobes_stay_on_the_stack_of_their_thread() {
+    let kernel = FixtureKernel::new();
+    let (mut with, mut without) = (0, 0);
+    for file in ["shapes.spec", "kinds.spec", "maps.spec", "language.spec", "listings.spec"] {
+        for case in fs::read_to_string(data(file)).unwrap().split("====\n") {
+            let (specs, options) = parse(case.split_once(LINE).unwrap().0);
+            for program in compile(&specs, &kernel, &options).map_or(Vec::new(), |compiled| compiled.programs) {
+                let calls = program.listing().matches("call tail_call").count();
+                assert_eq!(calls, usize::from(program.hook.is_uprobe()), "{}", program.listing());
+                *if calls > 0 { &mut with } else { &mut without } += 1;
+            }
+        }
+    }
+    assert!(with > 10 && without > 50, "{with} with a tail call, {without} without");
+}
+
 /// Text that is not a spec is an error, never a panic: characters of the specs above, dropped, doubled and put elsewhere.
 #[test]
 fn garbled_specs() {

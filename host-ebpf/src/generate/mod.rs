@@ -38,7 +38,7 @@ mod whole;
 
 use std::collections::BTreeMap;
 
-use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_attach_cookie, BPF_FUNC_ktime_get_ns};
+use aya_obj::generated::bpf_func_id::{BPF_FUNC_get_attach_cookie, BPF_FUNC_ktime_get_ns, BPF_FUNC_tail_call};
 use frames::Frames;
 use function::Generator;
 pub(crate) use room::{SCRATCH_HEADER, SCRATCH_LEVELS};
@@ -200,6 +200,9 @@ fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], cont
         Some(bit) => gate_bit(asm, R7, bit),
         None => asm.set(R7, 1),
     }
+    if group.hook.is_uprobe() {
+        own_stack(asm);
+    }
     let cookie = group.by_cookie();
     if cookie {
         // r8: the place. Behind a closed gate nobody asks for it.
@@ -234,6 +237,23 @@ fn dispatcher(asm: &mut Assembler, group: &Group, functions: &[Vec<Label>], cont
         _ => asm.set(R0, 0),
     }
     asm.exit();
+}
+
+/// Has the kernel leave the program on the stack of its thread.
+///
+/// Since Linux 6.13 it gives programs of BPF_PROG_TYPE_KPROBE one stack a CPU (`bpf_enable_priv_stack`, kernel/bpf/verifier.c), which no
+/// program may need twice at a time. Those of uprobes do: they can be preempted, and nothing keeps the next thread of that CPU from the same
+/// program (`bpf_prog_run_array_uprobe`, include/linux/bpf.h; `uprobe_prog_run`, kernel/trace/bpf_trace.c). Then what is on the stack
+/// is the other thread's: values, keys, and pointers that the verifier has passed.
+///
+/// A program with a tail call gets no such stack (`check_max_stack_depth`), and for that it is looked for before it is known what is never
+/// reached. The verifier then removes it, so it costs no instruction and needs no map.
+fn own_stack(asm: &mut Assembler) {
+    let over = asm.label();
+    asm.set(R0, 0);
+    asm.jump_if_imm(Cond::Eq, R0, 0, over);
+    asm.call(BPF_FUNC_tail_call);
+    asm.place(over);
 }
 
 /// `dst`: 1 if the plugin's bit of the gate word is set now, else 0. Uses r1.

@@ -34,7 +34,8 @@ const PROGRAMS: [&str; 4] = [CHECK, "portcullis", "workload", "hostile"];
 /// What tests run beside these.
 const SHELL: &str = "/bin/sh";
 /// The tests of crate `tests` that they run.
-const TESTS: [&str; 9] = ["language", "kinds", "tools", "oracle", "whole", "guarantees", "aliases", "rate", "takeover"];
+const TESTS: [&str; 10] =
+    ["language", "kinds", "tools", "oracle", "whole", "guarantees", "preemption", "aliases", "rate", "takeover"];
 /// What these read, from the root of the checkout.
 const DATA: [&str; 4] = ["host-ebpf/tests/specs", "docs/probe-language.md", "tests/language", "target/plugins"];
 /// Where the machines have the list of the tests' executables.
