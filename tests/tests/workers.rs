@@ -1,5 +1,5 @@
 //! Every thread of every worker, as the kernel has it: a user of its own, nothing allowed, nothing held but the way to the host, nothing of the
-//! machine in sight; while it compiles and while events flow. What native code can do in there is in `takeover.rs`.
+//! machine in sight; while it compiles and while events flow. What native code can do in there is in `takeover/`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 

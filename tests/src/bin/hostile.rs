@@ -2,7 +2,7 @@
 //!
 //! It is started as a worker is, and the name of its plugin says what it does, perhaps with a number after a colon. What it tries of
 //! the kernel it tells as its last message, a line a trial: a name and the error's number, 0 where there was none. What it does to its
-//! host it just does. `tests/tests/takeover.rs` is the host.
+//! host it just does. `tests/tests/takeover/` is the host.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
