@@ -1,7 +1,7 @@
 //! G8: all or nothing. If a probe of any plugin can't be attached, nothing was recorded, nothing is left in the kernel, and COMMAND never
 //! ran.
 //!
-//! What else can refuse a run, from the manifest on, is in `faults.rs`; how a session takes back what it made, in its own tests.
+//! What else can refuse a run, from the manifest on, is in `faults/`; how a session takes back what it made, in its own tests.
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
