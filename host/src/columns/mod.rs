@@ -10,6 +10,7 @@
 //!
 //! Elements of maps become columns of the same kinds, without a slot: a plugin asks for them, and they go over the socket.
 
+mod descriptor;
 mod dictionary;
 mod elements;
 mod escape;
@@ -18,8 +19,9 @@ mod schema;
 mod slots;
 mod transpose;
 
+pub use descriptor::{Descriptor, RowsDescriptor};
 pub use elements::{RawElements, from_elements, from_keys, to_columns};
 pub use escape::escape;
 pub use layout::{ColumnLayout, Layout, LayoutError, MAX_ROWS, SLOT_SIZE, SLOTS, StreamLayout};
 pub use schema::schema;
-pub use transpose::{Descriptor, RowsDescriptor, Transposer};
+pub use transpose::Transposer;
