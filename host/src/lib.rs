@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod cage;
+mod cgroups;
 pub mod cli;
 pub mod clock;
 pub mod columns;

@@ -12,7 +12,10 @@ use portcullis_ebpf::{
 };
 use serde::{Deserialize, Deserializer};
 
-use crate::proc_status;
+use crate::{
+    cgroups::{self, Mounts, Tree},
+    proc_status,
+};
 
 /// The number of the initial cgroup namespace in /proc: `PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
@@ -104,6 +107,16 @@ pub enum ScopeError {
     /// The unified hierarchy, the only one that programs know, is not there.
     #[error("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup")]
     NotMounted,
+    /// A part of it is, and nothing else.
+    #[error(
+        "of the tree of control groups only {} is mounted, at {}; the whole of it: mount -t cgroup2 none /sys/fs/cgroup", .root.display(), .point.display()
+    )]
+    Part {
+        /// The part.
+        root: PathBuf,
+        /// Where.
+        point: PathBuf,
+    },
     /// Levels of control groups can't be told.
     #[error(
         "this process is in a cgroup namespace of its own, where the levels of control groups are not those that the kernel's probes see; run Portcullis in the host's (docker run --cgroupns=host)"
@@ -174,35 +187,31 @@ fn user_in(users: &str, name: &str) -> Option<u32> {
     line.get(2)?.parse().ok()
 }
 
-/// Where the unified hierarchy is mounted, if it is.
-pub(crate) fn cgroup_root() -> Option<PathBuf> {
-    mounted(&read("/proc/self/mounts").ok()?)
-}
-
 /// A control group by its path, below the hierarchy's root or absolute, by a systemd unit, or by a container's id.
 pub fn cgroup(name: &str) -> Result<Cgroup, ScopeError> {
     if fs::metadata("/proc/self/ns/cgroup").is_ok_and(|file| file.ino() != INITIAL_NAMESPACE) {
         return Err(ScopeError::Namespace);
     }
-    let root = mounted(&read("/proc/self/mounts")?).ok_or(ScopeError::NotMounted)?;
-    cgroup_in(&root, name)
+    let mounts = Mounts::read().map_err(|cgroups::ReadError { file, error }| ScopeError::Read { what: file.into(), error })?;
+    cgroup_in(root_of(&mounts)?, name)
 }
 
 fn read(path: &str) -> Result<String, ScopeError> {
     fs::read_to_string(path).map_err(|error| ScopeError::Read { what: path.to_owned(), error })
 }
 
-/// Where the unified hierarchy is, by the lines of proc(5) `mounts`: `device point type ...`.
-fn mounted(mounts: &str) -> Option<PathBuf> {
-    let mut found =
-        mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|fields| fields.get(2) == Some(&"cgroup2"));
-    found.next()?.get(1).map(PathBuf::from)
+/// Where the whole of the unified hierarchy is: levels are counted from its root.
+fn root_of(mounts: &Mounts) -> Result<&Path, ScopeError> {
+    mounts.whole(Tree::Unified).ok_or_else(|| match mounts.of(Tree::Unified).next() {
+        Some(part) => ScopeError::Part { root: part.root.clone(), point: part.point.clone() },
+        None => ScopeError::NotMounted,
+    })
 }
 
 fn cgroup_in(root: &Path, name: &str) -> Result<Cgroup, ScopeError> {
     let none = || ScopeError::NoCgroup { name: name.to_owned(), root: root.display().to_string() };
     let path = if Path::new(name).starts_with(root) { PathBuf::from(name) } else { root.join(name.trim_start_matches('/')) };
-    let inside = !name.is_empty() && !path.components().any(|part| matches!(part, std::path::Component::ParentDir));
+    let inside = !name.is_empty() && !cgroups::leads_out(&path);
     let path = if inside && path.is_dir() {
         path
     } else {
@@ -282,16 +291,20 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// The hierarchy is found wherever it is mounted.
+    /// The hierarchy is needed as a whole; what is mounted instead is told.
     #[test]
     fn mounts() {
-        let check = |text: &str, expect: Option<&str>| assert_eq!(mounted(text).as_deref(), expect.map(Path::new));
-        check("none /sys/fs/cgroup cgroup2 rw 0 0\n", Some("/sys/fs/cgroup"));
-        check(
-            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
-            Some("/sys/fs/cgroup/unified"),
-        );
-        check("proc /proc proc rw 0 0\n", None);
+        let check = |text: &str, expect: Result<&str, &str>| {
+            let mounts = Mounts::parse(text);
+            let root = root_of(&mounts).map_err(|error| error.to_string());
+            assert_eq!(root, expect.map(Path::new).map_err(str::to_owned), "{text}");
+        };
+        let part = "40 1 0:21 /docker/1f /inner rw - cgroup2 cgroup2 rw\n";
+        check(&format!("{part}41 1 0:21 / /outer rw - cgroup2 none rw\n"), Ok("/outer"));
+        let whole = "the whole of it: mount -t cgroup2 none /sys/fs/cgroup";
+        check(part, Err(&format!("of the tree of control groups only /docker/1f is mounted, at /inner; {whole}")));
+        let none = "no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup";
+        check("31 29 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n", Err(none));
     }
 
     /// Control groups by path, unit and container; what is not there and what is not one is told.

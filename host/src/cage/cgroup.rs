@@ -19,12 +19,14 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::cgroups::{Own, Tree};
+
 /// Names begin with this; the host's process id and a number follow.
 const PREFIX: &str = "portcullis-";
 
-/// What the kernel says of mounts and of this process's cgroups.
-const MOUNTS: &str = "/proc/self/mountinfo";
-const CGROUPS: &str = "/proc/self/cgroup";
+/// Where memory is counted in version 1, and processes.
+const MEMORY: Tree<'_> = Tree::Controller("memory");
+const PIDS: Tree<'_> = Tree::Controller("pids");
 
 /// How long a cgroup is waited for that still has what has just ended.
 const REMOVALS: u32 = 50;
@@ -78,9 +80,8 @@ impl Drop for Cgroup {
 /// is nothing to be held up yet.
 pub fn prepare() {
     let ask = || {
-        let (Ok(_), Ok(mounts), Ok(cgroups)) = (Place::get(), read(MOUNTS), read(CGROUPS)) else { return };
-        let own = directory(&mounts, &cgroups, Some("memory")).or_else(|| directory(&mounts, &cgroups, None));
-        if let Some(own) = own {
+        let (Ok(_), Ok(own)) = (Place::get(), Own::read()) else { return };
+        if let Some(own) = own.directory(MEMORY).or_else(|| own.directory(Tree::Unified)) {
             // It stays where it is.
             let _ = write(&own.join("cgroup.procs"), std::process::id());
         }
@@ -103,17 +104,17 @@ impl Place {
     fn get() -> &'static Result<Place, String> {
         static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
         PLACE.get_or_init(|| {
-            let place = Place::of_this_host(&read(MOUNTS)?, &read(CGROUPS)?)?;
-            place.sweep(|host| Path::new(&format!("/proc/{host}")).exists());
+            let place = Place::of_this_host(&own()?)?;
+            place.parents().for_each(|parent| sweep(parent, is_alive));
             Ok(place)
         })
     }
 
-    fn of_this_host(mounts: &str, cgroups: &str) -> Result<Place, String> {
-        if let Some(memory) = directory(mounts, cgroups, Some("memory")) {
-            return Ok(Place::Trees { memory, pids: directory(mounts, cgroups, Some("pids")) });
+    fn of_this_host(own: &Own) -> Result<Place, String> {
+        if let Some(memory) = own.directory(MEMORY) {
+            return Ok(Place::Trees { memory, pids: own.directory(PIDS) });
         }
-        let own = directory(mounts, cgroups, None).ok_or("no tree of cgroups with a memory controller is mounted")?;
+        let own = own.directory(Tree::Unified).ok_or("no tree of cgroups with a memory controller is mounted")?;
         Place::unified(&own, std::process::id(), is_delegated)
     }
 
@@ -155,11 +156,7 @@ impl Place {
         let name = name();
         let mut made = Cgroup { directories: Vec::new() };
         let mut directory = |parent: &Path| {
-            let directory = parent.join(&name);
-            // One of this name is of a host that had this process id before, and it is empty.
-            let create = || fs::create_dir(&directory);
-            let created = create().or_else(|error| fs::remove_dir(&directory).map_or(Err(error), |()| create()));
-            created.map_err(|error| format!("can't make {}: {error}", directory.display()))?;
+            let directory = create(parent, &name)?;
             made.directories.push(directory.clone());
             Ok::<_, String>(directory)
         };
@@ -191,18 +188,40 @@ impl Place {
         Ok(made)
     }
 
-    /// Removes what hosts left that are gone: by name, and only what is empty, since the kernel removes nothing else.
-    fn sweep(&self, is_alive: impl Fn(u32) -> bool) {
-        let parents = match self {
-            Place::Unified { parent, .. } => vec![parent],
-            Place::Trees { memory, pids } => std::iter::once(memory).chain(pids).collect(),
+    /// The cgroups below which they are made.
+    fn parents(&self) -> impl Iterator<Item = &Path> {
+        let (first, second) = match self {
+            Place::Unified { parent, .. } => (parent, None),
+            Place::Trees { memory, pids } => (memory, pids.as_ref()),
         };
-        for entry in parents.into_iter().filter_map(|parent| parent.read_dir().ok()).flatten().flatten() {
-            if entry.file_name().to_str().and_then(host_of).is_some_and(|host| !is_alive(host)) {
-                let _ = fs::remove_dir(entry.path());
-            }
+        std::iter::once(first).chain(second).map(PathBuf::as_path)
+    }
+}
+
+fn own() -> Result<Own, String> {
+    Own::read().map_err(|error| error.to_string())
+}
+
+fn create(parent: &Path, name: &str) -> Result<PathBuf, String> {
+    let directory = parent.join(name);
+    // One of this name is of a host that had this process id before, and it is empty.
+    let create = || fs::create_dir(&directory);
+    let created = create().or_else(|error| fs::remove_dir(&directory).map_or(Err(error), |()| create()));
+    created.map_err(|error| format!("can't make {}: {error}", directory.display()))?;
+    Ok(directory)
+}
+
+/// Removes what hosts left here that are gone: by name, and only what is empty, since the kernel removes nothing else.
+fn sweep(parent: &Path, is_alive: impl Fn(u32) -> bool) {
+    for entry in parent.read_dir().ok().into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(host_of).is_some_and(|host| !is_alive(host)) {
+            let _ = fs::remove_dir(entry.path());
         }
     }
+}
+
+fn is_alive(host: u32) -> bool {
+    Path::new(&format!("/proc/{host}")).exists()
 }
 
 /// Moves the host from its own cgroup to a child, so that children can have controllers.
@@ -246,55 +265,8 @@ fn is_delegated(cgroup: &Path) -> bool {
     marked("trusted.delegate") || marked("user.delegate")
 }
 
-/// The directory of this process's cgroup in the tree of a controller of version 1, or in that of version 2.
-fn directory(mounts: &str, cgroups: &str, controller: Option<&str>) -> Option<PathBuf> {
-    let path = cgroups.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (hierarchy, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let right = match controller {
-            Some(controller) => controllers.split(',').any(|one| one == controller),
-            None => hierarchy == "0" && controllers.is_empty(),
-        };
-        right.then_some(path)
-    })?;
-    let found = mounts.lines().filter_map(|line| -> Option<PathBuf> {
-        let mount = Mount::parse(line)?;
-        let right = match controller {
-            Some(controller) => mount.kind == "cgroup" && mount.options.split(',').any(|one| one == controller),
-            None => mount.kind == "cgroup2",
-        };
-        // A mount may show a part of the tree; a path outside of it is not to be had there.
-        let below = Path::new(path).strip_prefix(mount.root).ok().filter(|_| right)?;
-        Some(Path::new(mount.point).components().chain(below.components()).collect())
-    });
-    // A path that leads out of a cgroup namespace (`/../x`) is nobody's.
-    let mut found = found.filter(|path| !path.components().any(|part| part == std::path::Component::ParentDir));
-    found.next()
-}
-
-/// A line of proc_pid_mountinfo(5).
-struct Mount<'a> {
-    root: &'a str,
-    point: &'a str,
-    kind: &'a str,
-    options: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    fn parse(line: &'a str) -> Option<Mount<'a>> {
-        let (about, of) = line.split_once(" - ")?;
-        let mut about = about.split(' ').skip(3);
-        let mut of = of.split(' ');
-        Some(Mount { root: about.next()?, point: about.next()?, kind: of.next()?, options: of.nth(1)? })
-    }
-}
-
 fn words(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-}
-
-fn read(path: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))
 }
 
 fn write(path: &Path, value: impl std::fmt::Display) -> Result<(), String> {
@@ -397,40 +369,10 @@ mod tests {
         // It has a process.
         fs::create_dir(root.path().join("portcullis-2-2")).unwrap();
         fs::write(root.path().join("portcullis-2-2/x"), "").unwrap();
-        Place::Unified { parent: root.path().into(), pids: true }.sweep(|host| host == 1);
+        sweep(root.path(), |host| host == 1);
         let mut left: Vec<String> =
             root.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort_unstable();
         assert_eq!(left, ["other-2-0", "portcullis-1-0", "portcullis-2", "portcullis-2-2", "portcullis-x-0"]);
-    }
-
-    /// The process's own cgroup is found in trees of version 1, of version 2, of both, in containers, and nowhere.
-    #[test]
-    fn own_cgroups() {
-        let check = |mounts: &str, cgroups: &str, controller, expect: Option<&str>| {
-            assert_eq!(directory(mounts, cgroups, controller), expect.map(PathBuf::from), "{mounts}{cgroups}");
-        };
-        let unified = "24 23 0:21 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let session = "0::/user.slice/user-0.slice/session-3.scope\n";
-        let own = "/sys/fs/cgroup/user.slice/user-0.slice/session-3.scope";
-        check(unified, session, None, Some(own));
-        check(unified, session, Some("memory"), None);
-        let hybrid = "30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-                      31 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
-                      32 29 0:28 / /sys/fs/cgroup/cpu,pids rw - cgroup cgroup rw,cpu,pids\n";
-        let both = "5:cpu,pids:/x\n4:memory:/system.slice/a.service\n1:name=systemd:/\n0::/b\n";
-        check(hybrid, both, Some("memory"), Some("/sys/fs/cgroup/memory/system.slice/a.service"));
-        check(hybrid, both, Some("pids"), Some("/sys/fs/cgroup/cpu,pids/x"));
-        check(hybrid, both, None, Some("/sys/fs/cgroup/unified/b"));
-        // A container of version 1, which sees the part of the tree that is its own.
-        let part = "31 29 0:27 /docker/1f /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
-        check(part, "4:memory:/docker/1f/x\n", Some("memory"), Some("/sys/fs/cgroup/memory/x"));
-        check(part, "4:memory:/docker/2e\n", Some("memory"), None);
-        // Outside of the namespace.
-        check(unified, "0::/../other\n", None, None);
-        check("", "", None, None);
-        // Its root, without a slash behind.
-        let root = directory(unified, "0::/\n", None).unwrap();
-        assert_eq!(root.to_str(), Some("/sys/fs/cgroup"));
     }
 }

@@ -12,7 +12,10 @@ use super::{
     Finding,
     user::{User, privilege},
 };
-use crate::kernel::processes;
+use crate::{
+    cgroups::{Mounts, Tree},
+    kernel::processes,
+};
 
 const KERNEL: &str = "kernel";
 const SETTINGS: &str = "settings";
@@ -133,7 +136,7 @@ pub(super) fn settings(user: &User) -> Vec<Finding> {
     let sysctl = |name: &str| read(&format!("/proc/sys/{}", name.replace('.', "/")));
     let mut findings: Vec<Finding> = SYSCTLS.iter().map(|name| setting(name, sysctl(name).as_deref(), user)).collect();
     findings.push(lockdown(read("/sys/kernel/security/lockdown").as_deref()));
-    findings.push(cgroups(read("/proc/self/mounts").as_deref().unwrap_or_default()));
+    findings.push(cgroups(&Mounts::read().unwrap_or_default()));
     findings
 }
 
@@ -185,16 +188,13 @@ fn lockdown(text: Option<&str>) -> Finding {
     }
 }
 
-/// Where cgroups of version 2 are mounted (proc_pid_mounts(5)).
-fn cgroups(mounts: &str) -> Finding {
+/// Where cgroups of version 2 are mounted.
+fn cgroups(mounts: &Mounts) -> Finding {
     let name = "cgroup v2";
-    let mount = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let place = words.next()?;
-        (words.next()? == "cgroup2").then_some(place)
-    });
+    let part = || mounts.of(Tree::Unified).next().map(|mount| mount.point.as_path());
+    let mount = mounts.whole(Tree::Unified).or_else(part);
     match mount {
-        Some(place) => Finding::yes(SETTINGS, name, place),
+        Some(place) => Finding::yes(SETTINGS, name, place.display().to_string()),
         None => Finding::no(
             SETTINGS,
             name,
@@ -243,19 +243,19 @@ mod tests {
         check(Some("none integrity [confidentiality]"), false, "confidentiality");
     }
 
-    /// The file system's type is the third word.
+    /// Of several mounts the one that shows the whole tree is told.
     #[test]
     fn mounts() {
         let check = |text: &str, expect: Option<&str>| {
-            let found = cgroups(text);
+            let found = cgroups(&Mounts::parse(text));
             assert_eq!(found.ok.then_some(found.detail.as_str()), expect, "{text}");
         };
         check("", None);
-        check("tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n", None);
-        check(
-            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\nnone /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
-            Some("/sys/fs/cgroup/unified"),
-        );
+        let old = "31 29 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        check(old, None);
+        let part = format!("{old}40 1 0:21 /docker/1f /inner rw - cgroup2 cgroup2 rw\n");
+        check(&part, Some("/inner"));
+        check(&format!("{part}30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n"), Some("/sys/fs/cgroup/unified"));
     }
 
     /// The limit binds old kernels alone, and there only those who can't raise it.

@@ -25,7 +25,13 @@ use rustix::{
 };
 
 use self::arguments::Arguments;
-use crate::{clock, columns::escape, contract::ProcessFacts, proc_status, scope};
+use crate::{
+    cgroups::{self, Mounts, Tree},
+    clock,
+    columns::escape,
+    contract::ProcessFacts,
+    proc_status, scope,
+};
 
 /// How much of a file is read: no file here is longer but a command line, and that is asked for apart.
 const MAX_FILE: u64 = 64 << 10;
@@ -48,7 +54,9 @@ impl Facts {
 
     /// Facts about processes within all of these limits.
     pub fn within(granted: Vec<Limit>) -> Facts {
-        Facts { granted: Some(granted), cgroups: scope::cgroup_root(), ..Facts::denied() }
+        let mounts = Mounts::read().unwrap_or_default();
+        let cgroups = mounts.whole(Tree::Unified).map(Path::to_path_buf);
+        Facts { granted: Some(granted), cgroups, ..Facts::denied() }
     }
 
     /// For each process what is known of it: nothing of one that is gone or not within the limits. The error is for the plugin.
@@ -68,7 +76,7 @@ impl Facts {
             return None;
         }
         let ticks = scope::started_in(&directory.text("stat")?)?;
-        let cgroup = directory.text("cgroup").and_then(|text| cgroup_of(&text).map(str::to_owned));
+        let cgroup = directory.text("cgroup").and_then(|text| cgroups::path_in(&text, Tree::Unified).map(str::to_owned));
         let within = |limit: &Limit| match limit {
             Limit::Process(Process { id, started }) => (*id, *started) == (pid, ticks),
             Limit::User(user) => *user == uid,
@@ -123,11 +131,6 @@ impl Directory {
     fn link(&self, file: &str) -> Option<Vec<u8>> {
         Some(rustix::fs::readlinkat(self.0.as_fd(), file, Vec::new()).ok()?.into_bytes())
     }
-}
-
-/// The path of cgroups(7) in the unified hierarchy, whose line begins with `0::`.
-fn cgroup_of(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// The words of a command line, each of which ends with a zero (proc_pid_cmdline(5)).
@@ -216,7 +219,6 @@ mod tests {
         ] {
             assert_eq!(facts.is_in(a, path), expect, "{path:?}");
         }
-        assert_eq!(cgroup_of("1:cpu:/x\n0::/a/b\n"), Some("/a/b"));
     }
 
     /// Command lines as processes have them.

@@ -12,8 +12,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-/// Where the unified hierarchy is mounted: alone, or beside those of version 1.
-const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+use crate::cgroups::{self, Mounts, Tree};
 
 /// Between two walks.
 const REST: Duration = Duration::from_millis(200);
@@ -40,15 +39,14 @@ impl Cgroups {
 
     fn walk(&mut self) {
         self.walked = Some(Instant::now());
-        // Only the unified hierarchy has this file.
-        let Some(root) = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists()) else { return };
+        let Some((root, path)) = root() else { return };
         if self.paths.len() >= MOST {
             self.paths.clear();
         }
         if let Ok(metadata) = root.metadata() {
-            self.paths.insert(metadata.ino(), "/".into());
+            self.paths.insert(metadata.ino(), path.to_string_lossy().into());
         }
-        let mut left = vec![(root.to_owned(), PathBuf::from("/"))];
+        let mut left = vec![(root, path)];
         while let Some((directory, path)) = left.pop() {
             // One that is gone meanwhile has nothing to tell.
             let Ok(entries) = directory.read_dir() else { continue };
@@ -64,6 +62,20 @@ impl Cgroups {
     }
 }
 
+/// Where the unified hierarchy is, and the path of the cgroup that is shown there.
+fn root() -> Option<(PathBuf, PathBuf)> {
+    let mounts = Mounts::read().ok()?;
+    // Another mount may have covered one; every cgroup but those of version 1 has this file.
+    let seen = |point: &Path| point.join("cgroup.controllers").exists();
+    let whole = mounts.whole(Tree::Unified).filter(|point| seen(point));
+    whole.map(|point| (point.to_owned(), PathBuf::from("/"))).or_else(|| {
+        let part = mounts.of(Tree::Unified).find(|mount| seen(&mount.point))?;
+        // What lies above this process's cgroup namespace has no name here.
+        let path = if cgroups::leads_out(&part.root) { PathBuf::from("/") } else { part.root.clone() };
+        Some((part.point.clone(), path))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -72,13 +84,13 @@ mod tests {
     /// The root and every directory below it have their paths; a number that no cgroup has has none.
     #[test]
     fn paths() {
-        let Some(root) = ROOTS.iter().map(Path::new).find(|root| root.join("cgroup.controllers").exists()) else { return };
+        let Some((root, top)) = root() else { return };
         let mut cgroups = Cgroups::default();
-        assert_eq!(cgroups.path(root.metadata().unwrap().ino()).as_deref(), Some("/"));
+        assert_eq!(cgroups.path(root.metadata().unwrap().ino()).as_deref(), top.to_str());
         let below = root.read_dir().unwrap().flatten().find(|entry| entry.path().is_dir());
         if let Some(below) = below {
-            let name = below.file_name().to_string_lossy().into_owned();
-            assert_eq!(cgroups.path(below.metadata().unwrap().ino()), Some(format!("/{name}")));
+            let path = top.join(below.file_name()).to_string_lossy().into_owned();
+            assert_eq!(cgroups.path(below.metadata().unwrap().ino()), Some(path));
         }
         assert_eq!(cgroups.path(u64::MAX), None);
     }
