@@ -21,6 +21,7 @@ pub mod attach;
 mod broken;
 mod check;
 mod compile;
+pub mod connections;
 pub mod counters;
 pub mod diagnostic;
 mod disassemble;

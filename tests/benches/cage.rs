@@ -23,7 +23,7 @@ use std::{
 
 use guest::{Guest, RESULT};
 use portcullis::{
-    cage::{Held, Sandbox},
+    cage::{Held, Layer, Sandbox},
     columns,
     contract::{Limits, Opening},
     doors::Opened,
@@ -70,6 +70,7 @@ fn main() {
     let Some(_lock) = lock() else { return };
     let kinds = [("caged", portcullis()), ("not caged", std::env::current_exe().expect("this is an executable"))];
     let mut measured = [Measured::default(), Measured::default()];
+    let mut with_a_door = Vec::new();
     for _ in 0..STARTS {
         let start: [fn(&Path); 2] = [start_caged, start_bare];
         for (((_, executable), measured), start) in kinds.iter().zip(&mut measured).zip(start) {
@@ -78,7 +79,12 @@ fn main() {
             start(executable);
             measured.starts.push(begin.elapsed().as_secs_f64() * 1e3);
         }
+        std::thread::sleep(REST);
+        let begin = Instant::now();
+        start_with_a_door(&portcullis());
+        with_a_door.push(begin.elapsed().as_secs_f64() * 1e3);
     }
+    println!("caged, with a network door: the same start takes {} ms", quartiles(&mut with_a_door));
     for _ in 0..ROUNDS {
         for ((_, executable), measured) in kinds.iter().zip(&mut measured) {
             let (time, Cpu { ran, waited }) = flow(executable);
@@ -98,6 +104,13 @@ fn main() {
 /// As for a run: a user and a cgroup from the host, and the rest by the worker itself.
 fn start_caged(executable: &Path) {
     Worker::try_cage(options(executable)).expect("a worker starts");
+}
+
+/// The same with leave to connect to one address, which takes programs on its cgroup, and may take a further one.
+fn start_with_a_door(executable: &Path) {
+    let doors = Opened { network: vec!["127.0.0.1:1".parse().expect("it is an address")], ..Opened::default() };
+    let account = Worker::try_cage(worker::Options { doors, ..options(executable) }).expect("a worker starts");
+    assert!(account.missing.iter().all(|missing| missing.layer != Layer::Connections), "{:?}", account.missing);
 }
 
 /// The same process with nothing of that.

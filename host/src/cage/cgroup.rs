@@ -45,12 +45,25 @@ pub(super) struct Limits {
 pub(super) struct Cgroup {
     /// One, or one of each controller.
     directories: Vec<PathBuf>,
+    /// The first of them is of version 2.
+    unified: bool,
 }
 
 impl Cgroup {
     /// Makes one where this host can have them.
     pub(super) fn new(limits: Limits) -> Result<Cgroup, String> {
         Place::get().as_ref().map_err(Clone::clone)?.make(limits)
+    }
+
+    /// Makes one of version 2 that limits nothing.
+    pub(super) fn plain() -> Result<Cgroup, String> {
+        let parent = below_own().as_ref().map_err(Clone::clone)?;
+        Ok(Cgroup { directories: vec![create(parent, &name())?], unified: true })
+    }
+
+    /// Its directory in the tree of version 2, if it has one there.
+    pub(super) fn unified(&self) -> Option<&Path> {
+        self.directories.first().filter(|_| self.unified).map(PathBuf::as_path)
     }
 
     /// Puts a process in.
@@ -104,6 +117,8 @@ impl Place {
     fn get() -> &'static Result<Place, String> {
         static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
         PLACE.get_or_init(|| {
+            // What others left there goes as well, whether or not this host needs it.
+            let _ = below_own();
             let place = Place::of_this_host(&own()?)?;
             place.parents().for_each(|parent| sweep(parent, is_alive));
             Ok(place)
@@ -154,7 +169,7 @@ impl Place {
     /// Makes a cgroup that has these limits.
     fn make(&self, limits: Limits) -> Result<Cgroup, String> {
         let name = name();
-        let mut made = Cgroup { directories: Vec::new() };
+        let mut made = Cgroup { directories: Vec::new(), unified: matches!(self, Place::Unified { .. }) };
         let mut directory = |parent: &Path| {
             let directory = create(parent, &name)?;
             made.directories.push(directory.clone());
@@ -196,6 +211,17 @@ impl Place {
         };
         std::iter::once(first).chain(second).map(PathBuf::as_path)
     }
+}
+
+/// Where cgroups of version 2 are made that limit nothing: below that of this process, which no rule forbids as long as no controller is
+/// handed on. Found and swept once.
+fn below_own() -> &'static Result<PathBuf, String> {
+    static BELOW: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BELOW.get_or_init(|| {
+        let own = own()?.directory(Tree::Unified).ok_or("no tree of cgroups of version 2 is mounted that has this process")?;
+        sweep(&own, is_alive);
+        Ok(own)
+    })
 }
 
 fn own() -> Result<Own, String> {

@@ -15,6 +15,8 @@ pub enum Layer {
     UserNamespace,
     /// Nothing is mounted in it but an empty root that can't be written to.
     MountNamespace,
+    /// With a network door: it connects to what is granted, and to nothing else.
+    Connections,
     /// No network device is up in it, and no abstract socket of others exists.
     NetNamespace,
     /// No System V object and no message queue of others exists in it.
@@ -33,12 +35,13 @@ pub enum Layer {
 
 impl Layer {
     /// All of them, from the outside in.
-    pub const ALL: [Layer; 11] = [
+    pub const ALL: [Layer; 12] = [
         Layer::User,
         Layer::MemoryCgroup,
         Layer::PidNamespace,
         Layer::MountNamespace,
         Layer::NetNamespace,
+        Layer::Connections,
         Layer::IpcNamespace,
         Layer::UtsNamespace,
         Layer::CgroupNamespace,
@@ -55,6 +58,7 @@ impl Layer {
             Layer::UserNamespace => "user namespace",
             Layer::MountNamespace => "mount namespace",
             Layer::NetNamespace => "network namespace",
+            Layer::Connections => "connection filter",
             Layer::IpcNamespace => "IPC namespace",
             Layer::UtsNamespace => "UTS namespace",
             Layer::CgroupNamespace => "cgroup namespace",
@@ -72,6 +76,7 @@ impl Layer {
             Layer::UserNamespace => "no user of the machine exists in it",
             Layer::MountNamespace => "an empty root, read-only",
             Layer::NetNamespace => "no network, no abstract socket",
+            Layer::Connections => "with a network door: the granted addresses, and no other",
             Layer::IpcNamespace => "no shared memory, semaphores or queues of others",
             Layer::UtsNamespace => "the host name is a copy",
             Layer::CgroupNamespace => "no cgroup of others",
@@ -93,6 +98,11 @@ impl Layer {
             }
             Layer::PidNamespace => {
                 "run as root, or give portcullis CAP_SYS_ADMIN; until then a worker sees the process ids of others"
+            }
+            Layer::Connections => {
+                "run as root, or give portcullis CAP_BPF and CAP_NET_ADMIN and a cgroup of version 2 that it may make others in \
+                 (mount -t cgroup2 none /sys/fs/cgroup); until then native code in a worker with a network door connects to the \
+                 granted ports of every address"
             }
             Layer::UserNamespace => "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone",
             Layer::MountNamespace | Layer::NetNamespace | Layer::IpcNamespace | Layer::UtsNamespace | Layer::CgroupNamespace => {
@@ -132,8 +142,36 @@ impl Missing {
     }
 }
 
+/// Adds to what a process says that its cage lacks what its host could not give it. Of a layer that both tell of the host knows why.
+pub(crate) fn join(said: &mut Vec<Missing>, outside: &[Missing]) {
+    said.retain(|missing| outside.iter().all(|other| other.layer != missing.layer));
+    said.extend_from_slice(outside);
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.layer, self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each layer is told of once, in the words of the host if it has some.
+    #[test]
+    fn joined() {
+        let mut said = vec![Missing::new(Layer::Connections, &"not refused"), Missing::new(Layer::Landlock, &"old")];
+        let outside = [Missing::new(Layer::MemoryCgroup, &"none"), Missing::new(Layer::Connections, &"no tree")];
+        join(&mut said, &outside);
+        let told: Vec<_> = said.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["Landlock (old)", "memory cgroup (none)", "connection filter (no tree)"]);
+    }
+
+    /// Each is there once, with its own name.
+    #[test]
+    fn names() {
+        let names: std::collections::BTreeSet<_> = Layer::ALL.iter().map(|layer| layer.as_str()).collect();
+        assert_eq!(names.len(), Layer::ALL.len());
     }
 }

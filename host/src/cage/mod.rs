@@ -13,7 +13,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`spawn`] | the host starts the process in a pid namespace, and it ends with the host |
-//! | `outside`: `user`, `cgroup` | the host gives it a user of its own, and a cgroup that counts its memory |
+//! | `outside`: `user`, `cgroup`, `connections` | the host gives it a user of its own, and a cgroup that counts its memory; with a network door also one that keeps it to the granted addresses |
 //! | `namespaces` | mounts, network, IPC, host name, cgroups and users of its own, all empty |
 //! | `identity` | that user, without a capability in any set |
 //! | `landlock` | no path, no port, no signal and no abstract socket of others |
@@ -25,6 +25,7 @@
 
 mod account;
 mod cgroup;
+mod connections;
 mod identity;
 mod landlock;
 mod layers;
@@ -49,6 +50,7 @@ use rustix::{
 pub use account::{Account, Usage};
 pub use cgroup::prepare;
 pub use landlock::version as landlock_version;
+pub(crate) use layers::join;
 pub use layers::{Layer, Missing};
 pub use outside::Outside;
 pub use sandbox::{Lacking, Layers, Sandbox};
@@ -144,6 +146,10 @@ fn lock_in_worker(
     let memory = step("dup", rustix::io::fcntl_dupfd_cloexec(io::stdout(), 4))?;
     null_standard()?;
     let doors = doors.map_or_else(|| Ok(Opened::default()), |socket| step("doors", pass::receive(socket)))?;
+    if !doors.network.is_empty() {
+        // Before Landlock, which would answer first.
+        connections::check(missing);
+    }
     let other = give_up_privileges(user, &doors, missing)?;
     landlock::restrict(&doors, missing)?;
     limit("RLIMIT_DATA", Resource::Data, worker_memory(component))?;

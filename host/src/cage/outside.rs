@@ -1,18 +1,22 @@
-//! What the host itself gives a process that is to be caged: the user that it becomes, and the cgroup that it is put in.
+//! What the host itself gives a process that is to be caged: the user that it becomes, and the cgroups that it is put in.
 
 use std::io;
 
 use super::{
     Account, Layer, Missing, Usage, User,
     cgroup::{Cgroup, Limits},
+    connections::Filter,
     most_threads,
     user::{Lease, NOBODY},
 };
+use crate::doors::Peers;
 
-/// Both are the process's own until this is dropped, which is when it has ended.
+/// They are the process's own until this is dropped, which is when it has ended.
 #[derive(Debug)]
 pub struct Outside {
     lease: Lease,
+    // It is taken off its cgroup before that is removed.
+    filter: Option<Filter>,
     cgroup: Option<Cgroup>,
     missing: Vec<Missing>,
 }
@@ -27,7 +31,15 @@ impl Outside {
         let lease = Lease::take(user, &mut missing)?;
         let cgroup = Cgroup::new(Limits { memory, threads: most_threads(true) });
         let cgroup = cgroup.map_err(|reason| missing.push(Missing::new(Layer::MemoryCgroup, &reason))).ok();
-        Ok(Outside { lease, cgroup, missing })
+        Ok(Outside { lease, filter: None, cgroup, missing })
+    }
+
+    /// Lets the process connect to these and nobody else, if it is to connect at all; before it is started.
+    pub fn connect_to(&mut self, peers: &[Peers]) {
+        if !peers.is_empty() {
+            let filter = Filter::new(peers, self.cgroup.as_ref());
+            self.filter = filter.map_err(|reason| self.missing.push(Missing::new(Layer::Connections, &reason))).ok();
+        }
     }
 
     /// The user, as the process is told on its command line.
@@ -35,12 +47,17 @@ impl Outside {
         self.lease.user.unwrap_or(NOBODY).to_string()
     }
 
-    /// Puts the process in the cgroup. It was started and sent nothing yet.
+    /// Puts the process in its cgroups. It was started and sent nothing yet.
     pub(super) fn admit(&mut self, pid: u32) {
         if let Some(cgroup) = &self.cgroup
             && let Err(reason) = cgroup.admit(pid)
         {
             self.missing.push(Missing::new(Layer::MemoryCgroup, &reason));
+        }
+        if let Some(filter) = &self.filter
+            && let Err(reason) = filter.admit(pid)
+        {
+            self.missing.push(Missing::new(Layer::Connections, &reason));
         }
     }
 

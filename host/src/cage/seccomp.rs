@@ -195,7 +195,7 @@ const WRITING: &[libc::c_long] = &[
     libc::SYS_utimensat,
 ];
 
-/// sendto(2) that does not connect on the way (`MSG_FASTOPEN`): that would pass by Landlock.
+/// sendto(2) that does not connect on the way (`MSG_FASTOPEN`): that would pass by Landlock, if not by the filter of connections.
 const SEND: Rule = Rule::If { argument: 3, mask: libc::MSG_FASTOPEN.cast_unsigned(), is: 0 };
 
 /// What connecting by TCP takes, and waiting for it. Nobody listens, and nothing is looked up.
@@ -226,7 +226,7 @@ fn connecting() -> Calls {
         &[is(1, libc::IPPROTO_IPV6), is(2, libc::IPV6_V6ONLY)],
     ];
     let mut calls = allow(&[
-        // Whom it connects to is for Landlock to say.
+        // Whom it connects to is for Landlock and the filter of connections to say.
         libc::SYS_connect,
         libc::SYS_shutdown,
         libc::SYS_getsockname,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::Finding;
 use crate::{
-    cage::{self, Layer, Sandbox},
+    cage::{self, Layer, Missing, Sandbox},
     contract::Limits,
     doors::Opened,
     symbols::{self, Symbols},
@@ -30,18 +30,29 @@ fn worker() -> Vec<Finding> {
         sandbox: Sandbox::default(),
         doors: Opened::default(),
     };
-    let missing = match Worker::try_cage(options) {
+    let mut missing = match Worker::try_cage(options.clone()) {
         Ok(account) => account.missing,
         Err(error) => {
             let way_out = "without it no plugin can be run; this is an error in portcullis, or a kernel older than Linux 5.9";
             return vec![Finding::no(GROUP, "worker, locked in", error.cause.to_string(), way_out)];
         }
     };
+    missing.extend(with_a_door(options));
     let finding = |layer: Layer| match missing.iter().find(|missing| missing.layer == layer) {
         Some(missing) => Finding::no(GROUP, layer.as_str(), missing.reason.as_str(), layer.way_out()),
         None => Finding::yes(GROUP, layer.as_str(), holds(layer)),
     };
     Layer::ALL.into_iter().map(finding).collect()
+}
+
+/// What a worker lacks that may connect, and no other has: to whom does not matter.
+fn with_a_door(options: worker::Options) -> Option<Missing> {
+    let layer = Layer::Connections;
+    let doors = Opened { network: "127.0.0.1:1".parse().into_iter().collect(), ..Opened::default() };
+    match Worker::try_cage(worker::Options { doors, ..options }) {
+        Ok(account) => account.missing.into_iter().find(|missing| missing.layer == layer),
+        Err(error) => Some(Missing::new(layer, &error.cause)),
+    }
 }
 
 fn holds(layer: Layer) -> String {

@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use portcullis_ebpf::connections::Range;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// One port of one address, or of all addresses that begin alike: `127.0.0.1:4317`, `10.0.0.0/8:4317`, `[fd00::/8]:4317`.
@@ -21,6 +22,11 @@ impl Peers {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The same, for a program of the kernel's.
+    pub fn range(&self) -> Range {
+        Range { address: self.address, bits: self.bits, port: self.port }
     }
 
     /// Whether this is one of them.

@@ -40,8 +40,8 @@ fn way_out(error: &io::Error) -> String {
     }
 }
 
-/// Lets this process lock as much memory as maps need. Where this fails, making the map says so.
-fn raise_memlock() {
+/// Lets this process lock as much memory as maps and programs need. Where this fails, making them says so.
+pub(super) fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 

@@ -11,11 +11,13 @@
 //! | [`processes`], [`counters`], [`spans`], [`ring`] | the maps that the host reads and writes |
 //! | [`tai`] | the clock that several machines share |
 //! | [`elements`] | reading and writing the maps that plugins' probes name |
+//! | `connections` | programs that trace nothing: whom the processes of a cgroup may connect to |
 //! | [`program`], [`attach`], [`closer`] | loading and attaching, and detaching what is slow to detach |
 
 pub mod attach;
 mod binaries;
 pub mod closer;
+pub(crate) mod connections;
 pub mod counters;
 pub mod elements;
 mod features;

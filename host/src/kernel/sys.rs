@@ -11,10 +11,10 @@ use std::{
 };
 
 use aya_obj::generated::{
-    BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF,
-    PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_3,
-    bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info,
-    bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
+    BPF_F_ALLOW_MULTI, BPF_F_KPROBE_MULTI_RETURN, BPF_F_QUERY_EFFECTIVE, BPF_F_UPROBE_MULTI_RETURN, PERF_EVENT_IOC_DISABLE,
+    PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr,
+    bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_3, bpf_attr__bindgen_ty_14__bindgen_ty_3__bindgen_ty_7, bpf_btf_info,
+    bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info, bpf_prog_type, bpf_stats_type, perf_event_attr, perf_type_id,
 };
 use portcullis_ebpf::output::{Ends, UserPlace};
 use rustix::io::Errno;
@@ -189,6 +189,39 @@ pub(crate) fn link_create_iter(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     attr.link_create.__bindgen_anon_1.prog_fd = descriptor(program);
     attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
     bpf_fd("bpf(BPF_LINK_CREATE)", bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// BPF_PROG_ATTACH to a cgroup of version 2, beside other programs there and above. It is attached until [`cgroup_detach`], or until the
+/// cgroup is removed. Since Linux 4.15.
+pub(crate) fn cgroup_attach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, kind: bpf_attach_type) -> Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_5.__bindgen_anon_1.target_fd = descriptor(cgroup);
+    attr.__bindgen_anon_5.attach_bpf_fd = descriptor(program);
+    attr.__bindgen_anon_5.attach_type = kind as u32;
+    attr.__bindgen_anon_5.attach_flags = BPF_F_ALLOW_MULTI;
+    bpf("bpf(BPF_PROG_ATTACH)", bpf_cmd::BPF_PROG_ATTACH, &mut attr).map(drop)
+}
+
+/// BPF_PROG_DETACH from a cgroup.
+pub(crate) fn cgroup_detach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, kind: bpf_attach_type) -> Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_5.__bindgen_anon_1.target_fd = descriptor(cgroup);
+    attr.__bindgen_anon_5.attach_bpf_fd = descriptor(program);
+    attr.__bindgen_anon_5.attach_type = kind as u32;
+    bpf("bpf(BPF_PROG_DETACH)", bpf_cmd::BPF_PROG_DETACH, &mut attr).map(drop)
+}
+
+/// BPF_PROG_QUERY: how many programs run for what is in a cgroup, those on cgroups above among them. Since Linux 4.15.
+pub(crate) fn cgroup_programs(cgroup: BorrowedFd<'_>, kind: bpf_attach_type) -> Result<u32> {
+    let mut attr = empty();
+    attr.query.__bindgen_anon_1.target_fd = descriptor(cgroup);
+    attr.query.attach_type = kind as u32;
+    attr.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+    bpf("bpf(BPF_PROG_QUERY)", bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the call was made with this member of the union, which is plain numbers.
+    let query = unsafe { attr.query };
+    // SAFETY: both members are the same number.
+    Ok(unsafe { query.__bindgen_anon_2.prog_cnt })
 }
 
 /// BPF_ITER_CREATE: one pass of an iterator, whose program runs while the descriptor is read. Since Linux 5.8.

@@ -170,6 +170,7 @@ impl Begun {
         let memory = Memory::new()?;
         let (ours, theirs) = UnixStream::pair()?;
         let mut outside = Outside::new(cage::worker_memory(options.limits.memory), options.sandbox.user)?;
+        outside.connect_to(&options.doors.network);
         let mut command = Command::new(options.executable.as_deref().unwrap_or(Path::new("/proc/self/exe")));
         command
             // For those who look at the list of processes.
@@ -265,7 +266,7 @@ impl Worker {
             // While the worker locks itself in.
             let (digest, size) = (Digest::of(&wasm), wasm.len() as u64);
             let missing = talk.caged(LOADING)?;
-            missing.extend(outside);
+            cage::join(missing, &outside);
             sandbox.check(missing).map_err(Cause::Uncaged)?;
             let compiled = cache.as_ref().and_then(|cache| cache.load(digest)).map(Bytes);
             let loaded = talk.ask(&ToWorker::Load { wasm: Bytes(wasm), compiled, limits }, LOADING)?;
@@ -293,7 +294,7 @@ impl Worker {
         let Begun { mut process, mut talk, .. } = begun;
         match talk.caged(LOADING) {
             Ok(missing) => {
-                missing.extend_from_slice(process.outside.missing());
+                cage::join(missing, process.outside.missing());
                 Ok(process.outside.account(std::mem::take(missing)))
             }
             Err(cause) => Err(process.fail(&plugin, cause)),

@@ -16,6 +16,7 @@ pub(crate) fn tried(attack: &str, number: usize) -> Option<Tried> {
     match attack {
         "directories" => directories(&mut tried),
         "peers" => peers(&mut tried, (number >> 16) as u16, number as u16),
+        "addresses" => addresses(&mut tried, number as u16),
         _ => return None,
     }
     Some(tried)
@@ -127,4 +128,44 @@ fn peers(tried: &mut Tried, granted: u16, other: u16) {
     tried.call("set:filter", libc::SYS_setsockopt, &set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER));
     tried.call("ioctl", libc::SYS_ioctl, &[socket(), 0x8912, on.as_ptr() as usize]);
     tried.call("openat", libc::SYS_openat, &[libc::AT_FDCWD as usize, address(c"/etc/hosts"), 0]);
+}
+
+/// The granted port, at the address that is granted and at others, by each family of sockets.
+fn addresses(tried: &mut Tried, port: u16) {
+    let socket = |family: i32| {
+        // SAFETY: takes numbers.
+        unsafe { libc::socket(family, libc::SOCK_STREAM, 0) }
+    };
+    for (name, address) in [
+        ("may:granted", [127, 0, 0, 1]),
+        ("open:other", [127, 0, 0, 2]),
+        // It means 127.0.0.1, and is not what was granted.
+        ("open:unspecified", [0, 0, 0, 0]),
+    ] {
+        let sin_addr = libc::in_addr { s_addr: u32::from_ne_bytes(address) };
+        let peer = libc::sockaddr_in { sin_addr, ..local(port) };
+        tried.call(name, libc::SYS_connect, &[socket(libc::AF_INET) as usize, (&raw const peer) as usize, 16]);
+    }
+    let mapped = |last: [u8; 4]| std::net::Ipv4Addr::from(last).to_ipv6_mapped().octets();
+    for (name, address) in [
+        ("may:mapped", mapped([127, 0, 0, 1])),
+        ("open:mapped-other", mapped([127, 0, 0, 2])),
+        ("closed:v6", std::net::Ipv6Addr::LOCALHOST.octets()),
+        ("closed:v6-unspecified", [0; 16]),
+    ] {
+        let socket = socket(libc::AF_INET6);
+        // There is no IPv6 on this machine.
+        if socket < 0 {
+            tried.call("may:without-v6", libc::SYS_getpid, &[]);
+            continue;
+        }
+        let peer = libc::sockaddr_in6 {
+            sin6_family: libc::AF_INET6 as u16,
+            sin6_port: port.to_be(),
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: address },
+            sin6_scope_id: 0,
+        };
+        tried.call(name, libc::SYS_connect, &[socket as usize, (&raw const peer) as usize, 28]);
+    }
 }
