@@ -106,6 +106,23 @@ fn by_hand() {
     assert_no_programs();
 }
 
+/// A run that is asked how it goes tells what its rate limit has kept from bodies so far.
+#[test]
+fn status_has_what_was_shed() {
+    let Some(_lock) = lock() else { return };
+    let plugin = adhoc("a", "1MiB", &[CALLS]).replace("limits = { ", "limits = { rate = 1, burst = 10, ");
+    let bundle = manual(&[plugin]);
+    let run = bundle.start(&[]);
+    wait_for(&run, "attached");
+    gate(&run, &["open"]).unwrap();
+    getppid(100);
+    let plugin = wait_for(&run, "open")["plugins"][0].clone();
+    let [hits, shed, emitted] = ["hits", "shed", "emitted"].map(|key| plugin[key].as_u64().unwrap());
+    // The rate lets one in a second.
+    assert!(shed > 0 && emitted >= 10 && emitted + shed == 100 && hits >= 100, "{plugin}");
+    assert_eq!(end(run).probe("a", "calls")["shed"], shed);
+}
+
 /// COMMAND stands still until the gate is opened by hand, however long that takes; a run that is ended before recorded nothing, and COMMAND never
 /// ran.
 #[test]

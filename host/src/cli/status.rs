@@ -38,12 +38,13 @@ pub(super) fn say(run: &control::Status) -> String {
     let mut text = format!("{} (process {}): {since}\n", run.name, run.pid);
     for plugin in &run.plugins {
         text.push_str(&format!(
-            "  {}: {}, {} probes, {} hits and {} with the gate closed, {} events, {} without room\n",
+            "  {}: {}, {} probes, {} hits and {} with the gate closed, {} beyond the rate, {} events, {} without room\n",
             plugin.name,
             plugin.state.as_str(),
             count(plugin.probes),
             count(plugin.hits),
             count(plugin.hits_closed),
+            count(plugin.shed),
             count(plugin.emitted),
             count(plugin.ring_full)
         ));

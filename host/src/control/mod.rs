@@ -134,6 +134,8 @@ pub struct PluginStatus {
     pub hits: u64,
     /// Hits that the closed gate has kept out.
     pub hits_closed: u64,
+    /// Hits that a rate limit has kept out of the body.
+    pub shed: u64,
     /// Events that it has written.
     pub emitted: u64,
     /// Events for which its ring had no room.

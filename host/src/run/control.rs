@@ -27,6 +27,7 @@ pub(super) fn status(
             probes: probes.len() as u64,
             hits: probes.iter().map(|probe| probe.hits + probe.entry_hits).sum(),
             hits_closed: probes.iter().map(|probe| probe.hits_closed + probe.entry_hits_closed).sum(),
+            shed: probes.iter().map(|probe| probe.shed).sum(),
             emitted: streams.iter().map(|stream| stream.emitted).sum(),
             ring_full: streams.iter().map(|stream| stream.ring_full).sum(),
         }

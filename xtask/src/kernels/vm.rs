@@ -27,7 +27,9 @@ pub(crate) fn check(place: &Place, kernel: &Kernel, image: &Path) -> Result<Colu
     let mut qemu = command(QEMU, &place.root);
     // Software emulation: as good on a machine that is virtual itself. Both CPUs in one thread, which takes no longer: a kernel that
     // patches its text while the other CPU runs it has got stuck under the parallel emulation.
-    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2G", "-nic", "none", "-no-reboot"]);
+    // Half of the memory is what the initial file system may fill (Documentation/filesystems/ramfs-rootfs-initramfs.rst, "What is
+    // rootfs?", tmpfs(5)), beside the archive that it comes from: some 700 MB each.
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "3G", "-nic", "none", "-no-reboot"]);
     qemu.args(["-display", "none", "-monitor", "none"]);
     // The first serial port is the kernel's console, the second what is found.
     for port in [&console, &results] {
