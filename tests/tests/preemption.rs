@@ -39,7 +39,7 @@ fn programs_of_uprobes_share_no_stack() {
         let traced = traced.close();
         let (probes, streams) = traced.session.counts(0).unwrap();
         let runs = probes[0].completed;
-        assert!(runs > 1000, "{}: {runs} runs are too few to tell anything", experiment.mechanism());
+        assert!(runs > 100, "{}: {runs} runs are too few to tell anything", experiment.mechanism());
         assert_eq!(
             streams[0].attempted,
             0,
