@@ -192,7 +192,7 @@ impl Session<'_> {
             return Ok(());
         };
         // Nothing before the opening took anything of the burst.
-        prop_assert!(counts.shed == 0 || counts.completed >= rate.burst.into(), "shed within a burst: {:?}", rate);
+        prop_assert!(counts.shed == 0 || counts.completed >= model::least(rate), "shed within a burst: {:?}", rate);
         if let (Some(open), Some(close)) = (self.traced.closed.opened(), self.traced.closed.interval()) {
             let most = model::most(rate, close.latest - open.earliest);
             prop_assert!(counts.completed <= most, "completed: {} of {} at the most by {:?}", counts.completed, most, rate);

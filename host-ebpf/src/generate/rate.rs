@@ -15,6 +15,7 @@
 //!   take that back: of a burst of one each CPU could have its own, for ever.
 //! - Who is interrupted between load and store raises to where that was right, and what could be taken up since can be taken up again:
 //!   what the rate allows in that time, and never more than a burst.
+//! - Who is interrupted before the comparison for longer than a burst lasts finds its time past, and is shed though something is free.
 
 use std::iter::repeat_n;
 

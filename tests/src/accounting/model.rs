@@ -145,11 +145,19 @@ pub fn passing(probe: &Probe, own: &[Hit]) -> Option<Vec<Hit>> {
     }
 }
 
+/// For how long a thread is interrupted in a program at the most, ns.
+const INTERRUPTED: u64 = 20_000_000;
+
+/// How many hits a rate lets into a body at the least, if there are as many: a burst. Where a burst is of less time than a thread can be
+/// interrupted for, one that was has the time of a hit for which nothing is kept any more.
+pub fn least(rate: Rate) -> u64 {
+    if rate.interval() * u64::from(rate.burst) < INTERRUPTED { 0 } else { rate.burst.into() }
+}
+
 /// How many hits a rate lets into a body in so many ns at the most: a burst, what the time allows, and one more for each thread that was
 /// interrupted between its comparison and its charge. Who was interrupted there for long takes what that time allows once more.
 pub fn most(rate: Rate, ns: u64) -> u64 {
     const THREADS: u64 = 16;
-    const INTERRUPTED: u64 = 20_000_000;
     let each = u64::from(Rate::MOST) / u64::from(rate.a_second);
     u64::from(rate.burst) + (ns + INTERRUPTED) / each + THREADS
 }
